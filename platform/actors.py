@@ -1,0 +1,49 @@
+"""The one file that wraps plain workers in Ray actors."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+
+from burnish.platform.executor import Role
+
+
+class Host:
+    """Holds one worker of a role inside an actor.
+
+    The worker is built on the first call, not in the constructor: an actor whose constructor fails is gone, while a
+    call that fails tells the driver why.
+    """
+
+    def __init__(self, role: Role, rank: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._role, self._rank, self._worker = role, rank, None
+
+    def pid(self) -> int:
+        """Process id, for tests that kill it and for the log."""
+        return os.getpid()
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Run a method of the worker; top-level references among `args` arrive as values."""
+        if self._worker is None:
+            self._worker = self._role.factory(self._rank, self._role.count)
+        return getattr(self._worker, method)(*args)
+
+
+def place(role: Role, rank: int) -> Any:
+    """Start one actor.
+
+    Pools restart without limit and never repeat a task by themselves: a restarted worker has lost its weights, so the
+    driver gives them back first. A gang's member is never restarted alone.
+    """
+    options = {
+        "num_cpus": 1,
+        "num_gpus": role.num_gpus,
+        "max_restarts": 0 if role.gang else -1,
+        "max_task_retries": 0,
+    }
+    return ray.remote(Host).options(**options).remote(role, rank)

@@ -1,0 +1,234 @@
+"""The command `burnish`. It parses, reports errors and sets exit codes; the work is done elsewhere.
+
+`--help` must be fast: nothing heavy is imported at the top. Dotted options (`--grpo.iterations 4`) are taken out of the
+arguments before typer sees them, so that each command declares only its own options.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from burnish.data.errors import BurnishError, ConfigError, Problem
+from burnish.platform.console import report_error, table
+from burnish.platform.options import TrainOptions
+from burnish.platform.overrides import Override, split_overrides
+
+P = ParamSpec("P")
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Reinforcement learning for image-refinement models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+runs_app = typer.Typer(help="Look at runs and clear old ones away.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="BURNISH_RUNS_DIR", help="Directory of all runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
+RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Run id, see `burnish runs list`.")]
+
+
+def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
+    """Turn a command's errors into text on standard error and its exit code (2, 3, 4, 5 or 130)."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs) or 0
+        except BurnishError as error:
+            code = report_error(error, json_lines=bool(kwargs.get("as_json")))
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+    return run
+
+
+def take_overrides(context: typer.Context, *, accepted: bool) -> list[Override]:
+    """The dotted overrides of this call.
+
+    Raises:
+        ConfigError: the command takes none.
+    """
+    overrides: list[Override] = context.obj or []
+    if overrides and not accepted:
+        problems = [Problem(name, text, "no overrides with this command") for name, text in overrides]
+        raise ConfigError("override refused", problems)
+    return overrides
+
+
+@app.command()
+@guarded
+def train(
+    context: typer.Context,
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe or path of a file; default: tiny.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of every random draw; default 0.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local (one process) or ray.")] = "local",
+    resume: Annotated[str | None, typer.Option(help="Go on with a RUN, or `auto`: the newest unfinished one.")] = None,
+    stages: Annotated[str | None, typer.Option(help="Run only these stages, for example sft or sft,grpo.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and its digest.")] = False,
+    events: Annotated[Path | None, typer.Option(help="Reward events to replay.")] = None,
+    allow_change: Annotated[list[str] | None, typer.Option(help="Key that a resume may change; repeatable.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> int:
+    """Train a recipe: supervised fine-tuning, then GRPO. `--a.b value` changes the recipe's field a.b."""
+    options = TrainOptions(
+        executor=_one_of("executor", executor, ("local", "ray")),
+        resume=resume,
+        stages=_stages(stages),
+        dry_run=dry_run,
+        json=as_json,
+        runs_dir=runs_dir,
+        allow_change=tuple(allow_change or ()),
+        events=events,
+    )
+    from burnish.platform.resume import choose
+
+    chosen, options = choose(recipe, take_overrides(context, accepted=True), options, seed=seed)
+    if dry_run:
+        return _print_recipe(chosen, as_json=as_json)
+    from burnish.platform.train import train as run_training
+
+    return run_training(chosen, options)
+
+
+@app.command()
+@guarded
+def doctor(
+    context: typer.Context,
+    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    roles: Annotated[int, typer.Option(min=1, help="Processes that hold a model; memory is checked for them.")] = 1,
+    weights: Annotated[list[Path] | None, typer.Option(help="Directory to look for weights in; repeatable.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> int:
+    """Check this machine: versions, devices, memory, disk, Ray and MLflow."""
+    from burnish.platform.doctor import exit_code, report
+
+    take_overrides(context, accepted=False)
+    chosen = _one_of("executor", executor, ("local", "ray"))
+    checks = report(runs_dir=runs_dir, roles=roles, executor=chosen, weights=tuple(weights or ()))
+    if as_json:
+        typer.echo(json.dumps([vars(check) for check in checks]))
+    else:
+        rows = [[check.status, check.name, check.detail] for check in checks]
+        hints = [f"{check.name}: {check.hint}" for check in checks if check.hint]
+        typer.echo("\n".join([table(["", "check", "found"], rows), *hints]))
+    return exit_code(checks)
+
+
+@runs_app.command("list")
+@guarded
+def runs_list(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """All runs, oldest first."""
+    from burnish.platform.runs import RunStore
+    from burnish.platform.runs_view import list_text
+
+    infos = RunStore(runs_dir).infos()
+    typer.echo(json.dumps([vars(info) for info in infos]) if as_json else list_text(infos))
+
+
+@runs_app.command("show")
+@guarded
+def runs_show(run: RunArg, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """One run: state, versions, summary, last metrics."""
+    from burnish.platform.runs import RunStore
+    from burnish.platform.runs_view import show, show_text
+
+    tree = show(RunStore(runs_dir).open(run))
+    typer.echo(json.dumps(tree) if as_json else show_text(tree))
+
+
+@runs_app.command("compare")
+@guarded
+def runs_compare(first: RunArg, second: RunArg, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """Two runs side by side; a star marks what differs."""
+    from burnish.platform.runs import RunStore
+    from burnish.platform.runs_view import compare, compare_text
+
+    store = RunStore(runs_dir)
+    rows = compare(store.open(first), store.open(second))
+    tree = [{"name": name, "first": a, "second": b, "equal": a == b} for name, a, b in rows]
+    typer.echo(json.dumps(tree) if as_json else compare_text(rows, (first[-24:], second[-24:])))
+
+
+@runs_app.command("prune")
+@guarded
+def runs_prune(
+    keep_last: Annotated[int, typer.Option(min=1, help="How many of the newest runs stay.")],
+    keep: Annotated[list[str] | None, typer.Option(help="Run that stays in any case; repeatable.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Delete old runs; a run that is being driven stays."""
+    from burnish.platform.runs import RunStore
+
+    removed = RunStore(runs_dir).prune(keep_last, frozenset(keep or ()))
+    typer.echo(json.dumps(removed) if as_json else "\n".join([*removed, f"{len(removed)} removed"]))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(metadata.version("burnish"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Reinforcement learning for image-refinement models."""
+
+
+def _one_of(field: str, got: str, allowed: Sequence[str]) -> str:
+    if got not in allowed:
+        raise ConfigError("option refused", [Problem(f"--{field}", got, " or ".join(allowed))])
+    return got
+
+
+def _stages(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(_one_of("stages", part.strip(), ("sft", "grpo")) for part in text.split(","))
+
+
+def _print_recipe(recipe: Any, *, as_json: bool) -> int:
+    from burnish.platform.config import config_digest, resolved_yaml
+
+    if as_json:
+        typer.echo(json.dumps({"recipe": recipe.model_dump(mode="json"), "config_digest": config_digest(recipe)}))
+    else:
+        typer.echo(f"{resolved_yaml(recipe)}# config_digest: {config_digest(recipe)}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: run a command and leave with its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        rest, overrides = split_overrides(arguments)
+    except BurnishError as error:
+        sys.exit(report_error(error, json_lines="--json" in arguments))
+    try:
+        app(args=rest, obj=overrides, prog_name="burnish")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

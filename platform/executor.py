@@ -1,0 +1,89 @@
+"""The one thing the training loop knows of where work runs.
+
+A role is a pool of equal workers (rollout, reward) or a gang whose members all take part in each call (learner). The
+loop submits calls and waits for handles; it never asks which executor it has. `local.py` runs calls in the driver's
+process, `cluster.py` on Ray actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Factory = Callable[[int, int], Any]
+"""(rank, world) -> a worker; built where it will run."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """How the workers of a role are made.
+
+    Args:
+        name: "rollout", "reward" or "learner".
+        factory: picklable maker of one worker.
+        count: how many workers.
+        gang: True if each call goes to every worker (their ranks differ), False if any one may take it.
+        deadline: seconds after which a call counts as hung.
+        num_gpus: share of a GPU each worker takes.
+    """
+
+    name: str
+    factory: Factory
+    count: int = 1
+    gang: bool = False
+    deadline: float = 600.0
+    num_gpus: float = 0.0
+
+
+class Handle(Protocol):
+    """A value that is or will be somewhere; pass it to `submit` to hand the value to a worker."""
+
+
+class Executor(Protocol):
+    """Runs calls on roles."""
+
+    name: str
+
+    def start(self, role: Role) -> None:
+        """Create the workers of a role."""
+        ...
+
+    def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
+        """Call a method on one worker of a pool; handles among the arguments arrive as their values.
+
+        With `returns` > 1 the method returns a tuple and each part gets its own handle: a small first part for the
+        driver, large ones that only travel between workers.
+        """
+        ...
+
+    def gang(
+        self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
+    ) -> tuple[Handle, ...]:
+        """Call a method on every worker of a gang; worker r also gets `each[r]`. Handles are of rank 0's result."""
+        ...
+
+    def broadcast(self, role: str, method: str, *args: Any) -> list[Any]:
+        """Call a method on every worker of a pool and wait; a worker that restarts later gets the same call first."""
+        ...
+
+    def wait(self, handles: Sequence[Handle]) -> Handle:
+        """Block until one of the handles has its value; failed calls are sent again meanwhile.
+
+        Raises:
+            InfrastructureError: the run's budget of failures is spent.
+        """
+        ...
+
+    def get(self, handle: Handle) -> Any:
+        """The value of a handle, waiting for it; only for small values."""
+        ...
+
+    @property
+    def resent(self) -> int:
+        """Calls that were sent again because a worker died, hung or had lost its state."""
+        ...
+
+    def close(self) -> None:
+        """Stop all workers."""
+        ...

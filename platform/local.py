@@ -1,0 +1,82 @@
+"""The local executor: every role's workers in the driver's own process, one call at a time. Never imports Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.data.errors import InfrastructureError
+from burnish.platform.executor import Handle, Role
+
+
+@dataclass(frozen=True, eq=False)
+class _Value:
+    value: Any
+
+
+def _resolved(args: Sequence[Any]) -> list[Any]:
+    return [a.value if isinstance(a, _Value) else a for a in args]
+
+
+class LocalExecutor:
+    """Runs each call as it is submitted; a handle already holds its value."""
+
+    name = "local"
+    resent = 0
+
+    def __init__(self) -> None:
+        self._roles: dict[str, Role] = {}
+        self._workers: dict[str, list[Any]] = {}
+        self._turn: dict[str, int] = {}
+
+    def start(self, role: Role) -> None:
+        """Build the role's workers; a gang is one worker, since one process has one rank.
+
+        Raises:
+            InfrastructureError: a gang of more than one worker was asked for.
+        """
+        if role.gang and role.count > 1:
+            raise InfrastructureError(f"the local executor has one process; {role.name} asks for {role.count} ranks")
+        self._roles[role.name] = role
+        self._workers[role.name] = [role.factory(rank, role.count) for rank in range(role.count)]
+        self._turn[role.name] = 0
+
+    def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
+        """Run a call on the role's next worker."""
+        workers = self._workers[role]
+        self._turn[role] = (self._turn[role] + 1) % len(workers)
+        return _values(getattr(workers[self._turn[role]], method)(*_resolved(args)), returns)
+
+    def gang(
+        self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
+    ) -> tuple[Handle, ...]:
+        """Run a call on the one member of a gang."""
+        own = each[0] if each else ()
+        return _values(getattr(self._workers[role][0], method)(*_resolved(args), *_resolved(own)), returns)
+
+    def broadcast(self, role: str, method: str, *args: Any) -> list[Any]:
+        """Run a call on every worker of a role."""
+        return [getattr(worker, method)(*_resolved(args)) for worker in self._workers[role]]
+
+    def wait(self, handles: Sequence[Handle]) -> Handle:
+        """The first handle: all of them are done."""
+        return handles[0]
+
+    def get(self, handle: Handle) -> Any:
+        """The value of a handle."""
+        assert isinstance(handle, _Value)
+        return handle.value
+
+    def close(self) -> None:
+        """Let go of all workers."""
+        for workers in self._workers.values():
+            for worker in workers:
+                close = getattr(worker, "close", None)
+                if close is not None:
+                    close()
+        self._workers.clear()
+
+
+def _values(result: Any, returns: int) -> tuple[Handle, ...]:
+    return (_Value(result),) if returns == 1 else tuple(_Value(part) for part in result)

@@ -1,0 +1,63 @@
+"""Which run `burnish train` is about: a new one, or one to go on with, and what its recipe and seed then are.
+
+Called by the command line before the training loop. It decides and refuses; it changes nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from burnish.data.errors import ConfigError, Problem
+from burnish.platform.config import Recipe, check_resume, load_recipe
+from burnish.platform.options import TrainOptions
+from burnish.platform.overrides import Override
+from burnish.platform.runs import Run, RunStore
+
+DEFAULT_RECIPE = "tiny"
+CONFIG = "config.yaml"
+
+
+def choose(
+    recipe: str | None, overrides: Sequence[Override], options: TrainOptions, *, seed: int | None
+) -> tuple[Recipe, TrainOptions]:
+    """The recipe and options to train with.
+
+    Args:
+        recipe: name or path as typed; None = the resumed run's own, or "tiny".
+        overrides: dotted overrides as typed; they apply to a resumed run's recipe too.
+        options: as typed; `resume` may be "auto".
+        seed: as typed; None = the resumed run's, or 0.
+
+    Returns:
+        The validated recipe, and options whose `seed` is set and whose `resume` is a run id or None.
+
+    Raises:
+        ConfigError: a problem with the recipe, an unknown run, another seed than the run's, or keys that changed.
+    """
+    store = RunStore(options.runs_dir)
+    run = _wanted(store, options.resume, recipe, overrides, seed)
+    if run is None:
+        chosen = load_recipe(recipe or DEFAULT_RECIPE, overrides)
+        return chosen, replace(options, seed=seed or 0, resume=None, overrides=tuple(overrides))
+    info, stored = run.info, run.path / CONFIG
+    if seed not in (None, info.seed):
+        problem = Problem("seed", str(seed), str(info.seed), "leave --seed out, or start a new run")
+        raise ConfigError(f"run {run.id} has another seed", [problem])
+    old = load_recipe(str(stored))
+    new = load_recipe(recipe or str(stored), overrides)
+    check_resume(old, new, allow=options.allow_change)
+    return new, replace(options, seed=info.seed, resume=run.id, overrides=tuple(overrides))
+
+
+def _wanted(
+    store: RunStore, resume: str | None, recipe: str | None, overrides: Sequence[Override], seed: int | None
+) -> Run | None:
+    if resume is None:
+        return None
+    if resume != "auto":
+        return store.open(resume)
+    name = load_recipe(recipe, overrides).name if recipe else None
+    run = store.latest_unfinished(name, seed)
+    return run if run is not None and Path(run.path / CONFIG).is_file() else None

@@ -1,0 +1,70 @@
+"""The no-learn watch: a run that looks healthy and learns nothing is stopped.
+
+Five signs are read every iteration: reward spread, gradient norm, policy digest, samples, non-finite updates. A sign
+that is missing is a warning; the same sign missing `patience` times in a row stops the run. Groups that have converged
+(every reward at its best value) are not counted against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from burnish.data.errors import RefusedError
+
+
+class WatchConfig(BaseModel):
+    """When a run without a learning signal stops."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    patience: int = Field(3, description="iterations in a row without one of the signs before the run stops", ge=1)
+
+
+@dataclass
+class Watch:
+    """Counts, per sign, the iterations in a row that lacked it."""
+
+    config: WatchConfig
+    missing: dict[str, int] = field(default_factory=dict)
+    last_samples: str = ""
+
+    def observe(
+        self,
+        iteration: int,
+        *,
+        spread: float,
+        converged: bool,
+        metrics: Mapping[str, float],
+        changed: bool,
+        samples: str,
+    ) -> list[str]:
+        """Warnings of this iteration.
+
+        Args:
+            iteration: which one, for the text.
+            spread: largest standard deviation of a group's combined reward.
+            converged: every valid reward is at the best value of its range.
+            metrics: the learner's; `grad_norm` and `skipped_steps` are read.
+            changed: the policy digest differs from the previous version's.
+            samples: digest of all samples of this iteration.
+
+        Raises:
+            RefusedError: a sign was missing `patience` times in a row.
+        """
+        signs = {
+            "the rewards of every group are equal": spread <= 0.0 and not converged,
+            "the gradient is zero": metrics["grad_norm"] <= 0.0 and not converged,
+            "the update did not change the policy": not changed and not converged,
+            "the samples are those of the previous iteration": samples == self.last_samples,
+            "every optimiser step was non-finite and skipped": metrics.get("skipped_steps", 0.0) >= metrics["steps"],
+        }
+        self.last_samples = samples
+        self.missing = {sign: self.missing.get(sign, 0) + 1 for sign, hit in signs.items() if hit}
+        worst = max(self.missing.values(), default=0)
+        if worst >= self.config.patience:
+            named = "; ".join(sign for sign, count in self.missing.items() if count == worst)
+            raise RefusedError(f"No learning for {worst} iterations, up to iteration {iteration}: {named}.")
+        return [f"iteration {iteration}: {sign}" for sign in self.missing]

@@ -1,0 +1,95 @@
+"""LoRA adapters through peft, drawn by parameter name, and the state that training changes.
+
+Adapters stay unfolded: the forward that samples and the forward that learns are the same arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from burnish.data import seeding
+from burnish.data.errors import ConfigError, Problem
+
+ADAPTER = "default"
+
+
+class AdapterConfig(BaseModel):
+    """What GRPO trains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["lora", "full"] = Field("lora", description="a LoRA adapter on the frozen base, or every weight")
+    rank: int = Field(8, description="rank of the LoRA matrices", ge=1)
+    alpha: float = Field(16.0, description="LoRA scale is alpha / rank", gt=0.0, allow_inf_nan=False)
+    target_modules: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "proj_mlp", "proj_out", "x_embedder", "norm_out.linear"),
+        description="names, or ends of names, of the linear layers that get an adapter",
+    )
+    init_seed: int = Field(0, description="seed of the A matrices; B starts at zero", ge=0)
+
+
+def add_adapter(module: Any, config: AdapterConfig) -> int:
+    """Freeze the base and add a LoRA adapter to a diffusers model; returns the number of adapted layers.
+
+    Raises:
+        ConfigError: no layer bears one of the target names.
+    """
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    names = {n for n, m in module.named_modules() if isinstance(m, torch.nn.Linear)}
+    unknown = [t for t in config.target_modules if not any(n == t or n.endswith(f".{t}") for n in names)]
+    if unknown:
+        problem = Problem("grpo.adapter.target_modules", str(unknown), "names of linear layers of the policy")
+        raise ConfigError("The adapter fits no layer.", [problem])
+    module.requires_grad_(False)
+    module.add_adapter(LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules)))
+    for name, parameter in module.named_parameters():
+        if ".lora_A." in name:
+            bound = 1.0 / math.sqrt(parameter.shape[1])
+            draw = seeding.generator(config.init_seed, "adapter", name).uniform(-bound, bound, tuple(parameter.shape))
+            parameter.data.copy_(torch.from_numpy(draw.astype(np.float32)))
+    return sum(isinstance(m, BaseTunerLayer) for m in module.modules())
+
+
+@contextmanager
+def adapter_disabled(module: Any) -> Iterator[None]:
+    """Run the base without its adapter: the KL reference where the stage started without one."""
+    module.disable_adapters()
+    try:
+        yield
+    finally:
+        module.enable_adapters()
+
+
+def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Parameters that training changes, by name, in the module's order."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def export_state(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Copies of the trainable parameters as numpy arrays, by name."""
+    return {name: p.detach().cpu().numpy().copy() for name, p in trainable(module).items()}
+
+
+def import_state(module: torch.nn.Module, state: Mapping[str, np.ndarray]) -> int:
+    """Copy a published state into the trainable parameters; returns how many were bound.
+
+    Raises:
+        ConfigError: a name or a shape does not fit: nothing is copied then.
+    """
+    parameters = trainable(module)
+    wrong = [n for n in parameters.keys() ^ state.keys()]
+    wrong += [n for n in parameters.keys() & state.keys() if tuple(parameters[n].shape) != state[n].shape]
+    if wrong:
+        raise ConfigError(f"published weights do not fit the policy: {sorted(wrong)[:5]}")
+    for name, parameter in parameters.items():
+        parameter.data.copy_(torch.from_numpy(np.array(state[name])))
+    return len(parameters)

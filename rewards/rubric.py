@@ -1,0 +1,121 @@
+"""What a run is scored by: a list of rewards with weights, and digests that say exactly which.
+
+Called by the recipe's validation and by the reward server. Advantages, which combine the scores, are the learners'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from burnish.data.errors import ConfigError
+from burnish.data.records import RewardVersion, RubricVersion
+from burnish.rewards.drs import DrsConfig
+from burnish.rewards.protocol import HasWeights, Reward
+from burnish.rewards.table import reward_class, reward_options
+
+
+class RewardSpec(BaseModel):
+    """One reward of a rubric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="unique in the rubric; metrics are logged under it")
+    kind: str = Field(description="name in the table of rewards (`burnish rewards list`)")
+    weight: float = Field(1.0, ge=0, description="share in the training reward; 0 = scored, not trained on")
+    gold: bool = Field(False, description="a gold metric: logged, compared with the training reward, never trained on")
+    drs: DrsConfig | None = Field(None, description="scaling by the number of references; null = raw values")
+    batch: int = Field(16, ge=1, description="rows of every call, fixed; short batches are padded with the last row")
+    options: dict[str, JsonValue] = Field({}, description="the reward class's own options")
+
+    @model_validator(mode="after")
+    def _check(self) -> RewardSpec:
+        kind = reward_class(self.kind)
+        reward_options(self)
+        if self.kind.startswith("toy_") and not self.name.startswith("toy_"):
+            raise ValueError(
+                f"name: got {self.name!r}, allowed a name starting with 'toy_' for the stand-in {self.kind!r}"
+            )
+        if self.gold and self.weight > 0:
+            raise ValueError(f"weight: got {self.weight} for the gold reward {self.name!r}, allowed 0")
+        if self.weight > 0 and kind.direction < 0:
+            raise ValueError(f"weight: got {self.weight} for {self.name!r}, allowed 0: its smaller values are better")
+        if self.drs is not None and self.drs.kind == "f1" and kind.range[1] <= 0:
+            raise ValueError(
+                f"drs.kind: got f1 for {self.name!r}, allowed f2: f1 is 0 on values that are never positive"
+            )
+        return self
+
+
+class RubricConfig(BaseModel):
+    """The rewards of a run and how they are combined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    rewards: tuple[RewardSpec, ...] = Field(min_length=1, description="in the order they are scored and logged")
+    aggregation: Literal["gdpo", "weighted_sum"] = Field(
+        "gdpo", description="gdpo: normalise each reward within the group, then weigh; weighted_sum: weigh raw values"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> RubricConfig:
+        names = [spec.name for spec in self.rewards]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"rewards: got {twice} more than once, allowed unique names")
+        if not any(spec.weight > 0 for spec in self.rewards):
+            raise ValueError("rewards: got all weights zero, allowed at least one weight above 0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Name -> weight of the rewards that are trained on (weight above 0)."""
+        return {spec.name: spec.weight for spec in self.rewards if spec.weight > 0}
+
+
+def canonical_digest(value: Any) -> str:
+    """Sha256 (hex) of the value as canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reward_version(spec: RewardSpec, reward: Reward, *, number: int = 1) -> RewardVersion:
+    """Which reward this is: its digest covers all that a raw score depends on.
+
+    That is kind, options with their defaults, batch shape, preprocessing version and weight files; not its weight in
+    the rubric nor DRS.
+
+    Raises:
+        ConfigError: the reward needs weights and does not say their digest.
+    """
+    if reward.needs_weights and not isinstance(reward, HasWeights):
+        raise ConfigError(f"reward {spec.name!r} needs weights and has no weights_digest")
+    parts = {
+        "kind": spec.kind,
+        "options": reward_options(spec).model_dump(mode="json"),
+        "batch": spec.batch,
+        "preprocessing": reward.preprocessing,
+        "weights": reward.weights_digest if isinstance(reward, HasWeights) else "",
+    }
+    return RewardVersion(spec.name, number, canonical_digest(parts))
+
+
+def rubric_version(config: RubricConfig, versions: Sequence[RewardVersion], *, number: int = 1) -> RubricVersion:
+    """Which rubric this is: digest over reward digests, weights, gold marks, DRS and aggregation.
+
+    Version counters stay outside the digest, so that a server that was restarted says the same as one that was not.
+
+    Args:
+        config: the rubric.
+        versions: one entry a reward, in the rubric's order.
+        number: the rubric's counter; the driver keeps it.
+    """
+    rows = [
+        {"reward": v.digest, **spec.model_dump(mode="json", include={"name", "weight", "gold", "drs"})}
+        for spec, v in zip(config.rewards, versions, strict=True)
+    ]
+    return RubricVersion(number, canonical_digest({"aggregation": config.aggregation, "rewards": rows}))

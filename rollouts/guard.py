@@ -1,0 +1,148 @@
+"""The guard: stops a run whose training reward rises while a gold metric, which no reward trains on, falls.
+
+The training loop calls `judge` after every evaluation on dev and obeys the verdict. A pure rule over the whole history,
+so a resumed run judges as the undisturbed one did. It never sees held-out examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+GOLD_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
+"""Names the guard knows how to read (see `goodness`)."""
+
+Action = Literal["warn", "stop", "rollback"]
+
+
+class GuardConfig(BaseModel):
+    """When the gold metrics overrule the reward."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    enabled: bool = Field(True, description="Judge after every evaluation on dev.")
+    metrics: tuple[str, ...] = Field(
+        ("masked_mse", "edge_ratio", "glyph_accuracy"), description=f"Gold metrics to watch, out of {GOLD_METRICS}."
+    )
+    window: int = Field(2, description="Evaluations that are averaged before they are compared.", ge=1)
+    patience: int = Field(2, description="Consecutive bad verdicts before the action is taken.", ge=1)
+    tolerance: float = Field(
+        0.05, description="Relative loss against the best window that is still forgiven, 0.05 = 5 %.", ge=0.0
+    )
+    action: Action = Field("rollback", description="Reward rises while gold falls: warn, stop, or return to the best.")
+    regression_action: Action = Field("warn", description="Gold falls and the reward does not rise: as `action`.")
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> GuardConfig:
+        unknown = sorted(set(self.metrics) - set(GOLD_METRICS))
+        if unknown or not self.metrics:
+            raise ValueError(f"metrics: got {list(self.metrics)}, allowed one or more of {list(GOLD_METRICS)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One evaluation on dev.
+
+    Args:
+        iteration: finished iterations when it was made.
+        reward: mean training reward since the observation before it; NaN where no iteration lies between.
+        gold: metric name -> mean on dev; NaN or absent = not applicable.
+    """
+
+    iteration: int
+    reward: float
+    gold: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard wants.
+
+    Args:
+        action: "warn", "stop" or "rollback".
+        kind: "hacking" (the reward rose) or "regression" (it did not).
+        metric: the gold metric that fell furthest.
+        best_iteration: the last observation of that metric's best window, where a rollback returns to.
+        loss: relative loss of goodness against the best window.
+        message: one sentence for the log and the report.
+    """
+
+    action: Action
+    kind: Literal["hacking", "regression"]
+    metric: str
+    best_iteration: int
+    loss: float
+    message: str
+
+
+def goodness(metric: str, value: float) -> float:
+    """A gold metric as a positive number that is larger when better, so that losses compare as ratios.
+
+    Errors become 1 / value; an edge ratio becomes min(ratio, 1 / ratio), at most 1, since both blur and noise are bad;
+    an accuracy stays as it is. NaN stays NaN.
+    """
+    floor = 1e-9
+    if metric.endswith("_mse"):
+        return 1.0 / max(value, floor)
+    if metric == "edge_ratio":
+        return min(value, 1.0 / max(value, floor))
+    return value
+
+
+def _smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Trailing means [n - window + 1] of n values."""
+    return np.lib.stride_tricks.sliding_window_view(np.asarray(values, dtype=np.float64), window).mean(axis=-1)
+
+
+def _loss_at_end(history: Sequence[Observation], metric: str, config: GuardConfig) -> tuple[float, bool, int] | None:
+    """(relative loss, did the reward rise, best iteration) of one metric at the end of `history`, None if too short."""
+    seen = [o for o in history if not np.isnan(o.gold.get(metric, float("nan")))]
+    if len(seen) <= config.window:
+        return None
+    # Means are taken before goodness: a mean of 1 / error would be ruled by its smallest member.
+    gold = [goodness(metric, float(value)) for value in _smooth([o.gold[metric] for o in seen], config.window)]
+    best = int(np.argmax(gold))
+    if gold[best] <= 0:
+        return 0.0, False, seen[best + config.window - 1].iteration
+    rewards = np.array([o.reward for o in seen])
+    since, until = rewards[best : best + config.window], rewards[-config.window :]
+    known = not (np.isnan(since).all() or np.isnan(until).all())
+    rose = known and float(np.nanmean(until)) > float(np.nanmean(since))
+    return 1.0 - gold[-1] / gold[best], rose, seen[best + config.window - 1].iteration
+
+
+def _worst(history: Sequence[Observation], config: GuardConfig) -> tuple[float, bool, int, str] | None:
+    """The metric beyond tolerance with the largest loss; one that fell while the reward rose goes first."""
+    found = [(m, _loss_at_end(history, m, config)) for m in config.metrics]
+    bad = [(loss[1], loss[0], loss[2], m) for m, loss in found if loss is not None and loss[0] > config.tolerance]
+    if not bad:
+        return None
+    rose, loss, iteration, metric = max(bad)
+    return loss, rose, iteration, metric
+
+
+def judge(history: Sequence[Observation], config: GuardConfig) -> Verdict | None:
+    """The verdict at the end of `history` (observations in order of iteration), None while all is well.
+
+    Bad means: a gold metric's trailing mean over `window` observations is worse than its best earlier one by more than
+    `tolerance`. After `patience` consecutive bad observations the verdict falls: "hacking" if the mean training reward
+    of the last window exceeds that of the best window, else "regression".
+    """
+    if not config.enabled or len(history) < config.patience:
+        return None
+    ends = range(len(history) - config.patience + 1, len(history) + 1)
+    found = [_worst(history[:end], config) for end in ends]
+    last = found[-1]
+    if last is None or any(item is None for item in found):
+        return None
+    loss, rose, best, metric = last
+    kind: Literal["hacking", "regression"] = "hacking" if rose else "regression"
+    action = config.action if rose else config.regression_action
+    verb = "rose" if rose else "did not rise"
+    message = f"{metric} on dev is {loss:.0%} worse than at iteration {best} while the reward {verb}"
+    return Verdict(action, kind, metric, best, loss, message)

@@ -1,0 +1,19 @@
+"""Fixtures of the whole suite."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def worked() -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
+    """Numeric examples of the papers' formulas, by name: (inputs, expected)."""
+    entries = json.loads((Path(__file__).parent / "worked_examples.json").read_text())
+    table = {entry["name"]: (entry["inputs"], entry["expected"]) for entry in entries}
+    return table.__getitem__

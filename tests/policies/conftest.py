@@ -1,0 +1,35 @@
+"""A tiny policy and examples for it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from burnish.data import seeding
+from burnish.data.records import Example, Reference
+from burnish.policies.snapshot import new_policy
+from burnish.policies.tiny import TinyConfig, TinyPolicy
+
+
+def drawn(shape: tuple[int, ...], *key: str) -> np.ndarray:
+    return seeding.generator(0, "test-image", *key).uniform(0, 1, shape).astype(np.float32)
+
+
+def make_example(name: str = "a", *, references: int = 1, size: int = 24, corner: int = 4) -> Example:
+    mask = np.zeros((1, size, size), np.float32)
+    mask[:, corner : corner + 12, corner : corner + 12] = 1
+    shown = tuple(Reference("detail", drawn((3, 12, 12), name, str(k))) for k in range(references))
+    image, target = drawn((3, size, size), name, "image"), drawn((3, size, size), name, "target")
+    return Example(name, "Restore the detail.", image, mask, shown, target)
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[..., Example]:
+    """Maker of examples with noise for pictures."""
+    return make_example
+
+
+@pytest.fixture
+def policy() -> TinyPolicy:
+    """A fresh tiny policy."""
+    return new_policy(TinyConfig(num_layers=1, num_single_layers=1))
