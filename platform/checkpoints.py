@@ -13,13 +13,15 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from burnish.data.errors import CheckpointError, InfrastructureError, Problem
 from burnish.platform.failpoints import fail_point
 from burnish.platform.manifest import NewerFormatError, fsync, load_verified, plausible, seal
+
+if TYPE_CHECKING:  # the command line and the kill tests start without torch
+    import numpy as np
+    import torch
 
 MIN_KEEP = 2
 _TMP = ".tmp-"
@@ -169,7 +171,9 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _own(tensor: torch.Tensor | np.ndarray) -> torch.Tensor:
-    source = torch.tensor(tensor) if isinstance(tensor, np.ndarray) else tensor.detach()
+    import torch
+
+    source = tensor.detach() if isinstance(tensor, torch.Tensor) else torch.tensor(tensor)
     return source.to("cpu", copy=True).contiguous()
 
 

@@ -39,12 +39,12 @@ def recipe_path(name_or_path: str) -> Path:
     """Where a recipe lies.
 
     Args:
-        name_or_path: a name in `recipes/`, or a path: whatever ends in .yaml or .yml or holds a slash.
+        name_or_path: a name in `recipes/`, or a path that ends in .yaml or .yml.
 
     Raises:
         ConfigError: no such recipe, naming the nearest one.
     """
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+    if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if path.is_file():
             return path

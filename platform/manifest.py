@@ -55,6 +55,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
+        if file.is_symlink():
+            raise CheckpointError(f"checkpoint {path} is damaged", [Problem(str(file), "a link", "a plain file")])
         raw = file.read_bytes()
         tree = json.loads(raw)
         if isinstance(tree.get("format_version"), int) and tree["format_version"] > FORMAT_VERSION:
@@ -136,8 +138,10 @@ def fsync(path: Path) -> None:
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
+    """The file's one possible text; it carries its own digest, so that damage to it is not blamed on another file."""
     files = {name: {"size": e.size, "sha256": e.sha256} for name, e in manifest.files.items()}
-    tree = {"format_version": manifest.format_version, "files": files}
+    tree: dict[str, object] = {"format_version": manifest.format_version, "files": files}
+    tree["digest"] = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
     return (json.dumps(tree, sort_keys=True, indent=1) + "\n").encode()
 
 

@@ -5,21 +5,82 @@ Rewards are gathered before anything is averaged, so masks, advantages and DAR w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from burnish.data.records import GroupPlan, Scores, UpdatePlan
-from burnish.learners import dar
-from burnish.learners.advantages import AdvantageConfig, compute_advantages
-from burnish.learners.dar import DarConfig
+from burnish.learners.advantages import AdvantageConfig, advantages
+from burnish.learners.dar import DarConfig, group_weights, performance
+from burnish.rewards.rubric import RubricConfig
 
 
 @dataclass(frozen=True)
 class Planned:
-    """An update plan and what is logged of it."""
+    """An update plan and what is logged of it.
+
+    Args:
+        plan: what the learner gets.
+        metrics: flat numbers for metrics.jsonl.
+        spread: largest standard deviation of a group's advantages; 0 = nothing to learn from.
+        warnings: what a user should know, in words.
+    """
 
     plan: UpdatePlan
     metrics: dict[str, float]
     spread: float
+    warnings: tuple[str, ...]
+
+
+def make_plan(
+    scores: Sequence[Scores],
+    *,
+    iteration: int,
+    on_policy: bool,
+    rubric: RubricConfig,
+    config: AdvantageConfig,
+    dar: DarConfig,
+) -> Planned:
+    """Advantages and group weights of one iteration.
+
+    Args:
+        scores: one entry a group, in example order, all of one rubric.
+        iteration: which iteration.
+        on_policy: the samples were drawn with the weights that the learner holds.
+        rubric: names, weights and aggregation of the rewards.
+        config, dar: how advantages and weights are computed.
+    """
+    names = sorted(rubric.weights)
+    scaled = {n: np.stack([s.scaled[n] for s in scores]) for n in names}
+    raw = {n: np.stack([s.raw[n] for s in scores]) for n in names}
+    valid = {n: np.stack([s.valid[n] for s in scores]) for n in names}
+    weights = {n: rubric.weights[n] for n in names}
+    found = advantages(scaled, valid, weights=weights, aggregation=rubric.aggregation, config=config)
+    source = scaled if dar.source == "scaled" else raw
+    means, present = performance(source, valid, weights=weights, config=dar)
+    difficulty = group_weights(means, dar, present=present)
+    groups = tuple(
+        GroupPlan(s.example_id, found.values[i], found.valid[i], float(difficulty.weights[i]))
+        for i, s in enumerate(scores)
+    )
+    metrics = {f"reward/{n}": _mean(np.stack([s.raw[n] for s in scores]), _valid(scores, n)) for n in scores[0].raw}
+    metrics |= {f"reward_zero_spread/{n}": share for n, share in found.zero_spread.items()}
+    metrics |= {f"reward_missing/{n}": 1.0 - float(_valid(scores, n).mean()) for n in scores[0].raw}
+    metrics["reward_missing_samples"] = float((~found.valid).sum())
+    if dar.enabled:
+        metrics["dar/effective_spread"] = difficulty.effective_spread
+        metrics["dar/active_fraction"] = difficulty.active_fraction
+        metrics["dar/weight_max"] = difficulty.weight_max
+    inert = dar.enabled and difficulty.inert and len(scores) > 1
+    warnings = (f"iteration {iteration}: every DAR weight is 1, so DAR does nothing",) if inert else ()
+    spread = float(found.values.std(axis=1).max())
+    return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, warnings)
+
+
+def _valid(scores: Sequence[Scores], name: str) -> np.ndarray:
+    return np.stack([s.valid[name] for s in scores])
+
+
+def _mean(values: np.ndarray, valid: np.ndarray) -> float:
+    return float(values[valid].mean(dtype=np.float64)) if valid.any() else float("nan")

@@ -7,6 +7,7 @@ together, because they are not independent.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,10 +63,13 @@ def _cluster_sums(values: np.ndarray, clusters: Sequence[str]) -> tuple[np.ndarr
     return np.stack(rows), sizes
 
 
+@functools.lru_cache(maxsize=8)
 def _draw_counts(num_clusters: int, num_draws: int, key: str) -> np.ndarray:
-    """How often each cluster is drawn, float64 [R,C]: R times C clusters with replacement."""
+    """How often each cluster is drawn, float64 [R,C]: R times C clusters with replacement. Read only."""
     shares = np.full(num_clusters, 1.0 / num_clusters)
-    return generator(0, "bootstrap", key).multinomial(num_clusters, shares, size=num_draws).astype(np.float64)
+    counts = generator(0, "bootstrap", key).multinomial(num_clusters, shares, size=num_draws).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def _bootstrap(

@@ -55,9 +55,7 @@ def _read_jointly(seen: np.ndarray, text: str, canvas: tuple[int, int], font: st
     base = len(CHARACTERS)
     digits = np.flatnonzero(scores >= best - _TIE)
     places = [digits // base ** (len(text) - 1 - k) % base for k in range(len(text))]
-    return float(
-        np.mean([CHARACTERS.index(c) in found.tolist() for c, found in zip(text, places, strict=True)])
-    )
+    return float(np.mean([CHARACTERS.index(c) in found.tolist() for c, found in zip(text, places, strict=True)]))
 
 
 def _read_one_by_one(seen: np.ndarray, text: str, canvas: tuple[int, int], font: str) -> float:
@@ -76,13 +74,15 @@ def _box(example: Example) -> Box:
 
 
 def character_accuracy(image: np.ndarray, example: Example) -> float:
-    """Share of the characters that read right, in [0,1]; NaN where the example has no drawn text or no target.
+    """Share of the characters that read right, in [0,1]; NaN without drawn text, a target or a finite image.
 
     Args:
         image: float [3,H,W] in [0,1], the size of the example's target.
         example: its meta names "text", "font" and "box" (x1,y1,x2,y2).
     """
     if example.target is None or not {"text", "font", "box"} <= set(example.meta):
+        return float("nan")
+    if not np.isfinite(image).all():
         return float("nan")
     text, font, box = str(example.meta["text"]), str(example.meta["font"]), _box(example)
     canvas = (box[3] - box[1], box[2] - box[0])

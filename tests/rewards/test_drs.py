@@ -38,7 +38,9 @@ def test_f1_is_the_inferred_power(worked, name):
     assert scaled == pytest.approx(np.array(expected["scaled"]), rel=1e-6)
 
 
-@pytest.mark.parametrize(("reduce", "key"), [("mean", "reduce_mean_after_sigmoid"), ("max", "reduce_max_after_sigmoid")])
+@pytest.mark.parametrize(
+    ("reduce", "key"), [("mean", "reduce_mean_after_sigmoid"), ("max", "reduce_max_after_sigmoid")]
+)
 def test_several_targets_are_scaled_before_they_are_reduced(worked, reduce, key):
     inputs, expected = worked("drs_multi_target_reduce")
     config = DrsConfig(tau=inputs["tau"], reduce=reduce)

@@ -1,0 +1,47 @@
+"""The table of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from burnish.learners.deepspeed_engine import DeepSpeedEngine
+from burnish.learners.engine import Engine, EngineConfig
+from burnish.learners.optimizer import OptimizerConfig
+from burnish.learners.torch_engine import TorchEngine
+
+EngineFactory = Callable[[torch.nn.Module], Engine]
+ENGINES: dict[str, Callable[..., Engine]] = {"deepspeed": DeepSpeedEngine, "torch": TorchEngine}
+
+
+def engine_factory(
+    config: EngineConfig,
+    optimizer: OptimizerConfig,
+    *,
+    num_micro: int,
+    total_steps: int,
+    rank: int = 0,
+    world: int = 1,
+) -> EngineFactory:
+    """What a trainer is given: module -> engine.
+
+    Args:
+        config: which engine.
+        optimizer: AdamW and its schedule.
+        num_micro: micro-batches of this rank an optimiser step, a power of two (`grpo_micro_batches`,
+            `sft_micro_batches`).
+        total_steps: optimiser steps of the whole stage.
+        rank, world: this process and how many there are.
+    """
+    make = ENGINES[config.kind]
+    return partial(
+        make,
+        config=config,
+        optimizer=optimizer,
+        num_micro=num_micro,
+        total_steps=total_steps,
+        rank=rank,
+        world=world,
+    )
