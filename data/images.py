@@ -105,7 +105,9 @@ def image_size(path: Path, *, min_side: int = MIN_SIDE) -> tuple[int, int]:
     """(height, width) from the header alone, as `load_image` would turn it; errors as `load_image`."""
     with _opened(Path(path), str(path), min_side) as image:
         width, height = image.size
-        sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Asking a PNG without an exif header for it would decode the whole picture.
+        tagged = image.format != "PNG" or "exif" in image.info
+        sideways = tagged and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (width, height) if sideways else (height, width)
 
 

@@ -31,9 +31,11 @@ class SourceConfig(BaseModel):
         description="text, logo, texture: drawn in code; photo: crops of bundled photographs; folder: crops of your "
         "own images; manifest: rows of a JSONL file"
     )
-    weight: float = Field(1.0, description="share of the blocks, relative to the other sources", gt=0, le=1e6)
+    weight: float = Field(default=1.0, description="share of the blocks, relative to the other sources", gt=0, le=1e6)
     path: str | None = Field(
-        None, description="folder or JSONL file; folder and manifest only", json_schema_extra={"run_option": True}
+        default=None,
+        description="folder or JSONL file; folder and manifest only",
+        json_schema_extra={"run_option": True},
     )
 
     @model_validator(mode="after")
@@ -49,42 +51,47 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     sources: tuple[SourceConfig, ...] = Field(
-        tuple(SourceConfig(kind=kind) for kind in (*DRAWN, "photo")), description="mixed by weight", min_length=1
+        default=tuple(SourceConfig(kind=kind) for kind in (*DRAWN, "photo")),
+        description="mixed by weight",
+        min_length=1,
     )
-    image_size: int = Field(24, description="side of the image in pixels, a multiple of patch", ge=16, le=1024)
-    patch: int = Field(4, description="side of the grid that boxes sit on, in pixels", ge=1, le=64)
-    box_size: int = Field(12, description="side of the region to restore, in pixels, a multiple of patch", ge=8, le=512)
+    image_size: int = Field(default=24, description="side of the image in pixels, a multiple of patch", ge=16, le=1024)
+    patch: int = Field(default=4, description="side of the grid that boxes sit on, in pixels", ge=1, le=64)
+    box_size: int = Field(
+        default=12, description="side of the region to restore, in pixels, a multiple of patch", ge=8, le=512
+    )
     box: Literal["fixed", "free"] = Field(
-        "fixed", description="fixed: the box sits in the middle, rounded down to the grid; free: at a keyed grid place"
+        default="fixed",
+        description="fixed: the box sits in the middle, rounded down to the grid; free: at a keyed grid place",
     )
     degradations: tuple[str, ...] = Field(
-        (*sorted(DEGRADATIONS), TEXT_CHANGE),
+        default=(*sorted(DEGRADATIONS), TEXT_CHANGE),
         description="defects to draw from, evenly; text_change applies to drawn text only",
         min_length=1,
     )
     reference_weights: tuple[float, ...] = Field(
-        (0.0, 1.0),
+        default=(0.0, 1.0),
         description="entry n is the weight of n references a block",
         min_length=1,
         max_length=MAX_REFERENCES + 1,
     )
     reference_mode: Literal["copy", "varied"] = Field(
-        "varied", description="copy: the first reference is the clean crop; varied: often another view of it"
+        default="varied", description="copy: the first reference is the clean crop; varied: often another view of it"
     )
-    text_length: tuple[int, int] = Field((1, 2), description="least and most characters of drawn text")
+    text_length: tuple[int, int] = Field(default=(1, 2), description="least and most characters of drawn text")
     min_defect: float = Field(
-        0.002,
+        default=0.002,
         description="least mean squared error of a defect inside the box; weaker ones are drawn again",
         gt=0,
         le=0.05,
     )
     group_by_box: bool = Field(
-        True,
+        default=True,
         description="manifest rows share a block only where their boxes are equal; false suits policies whose "
         "reference ids do not depend on the box",
     )
-    block: int = Field(16, description="consecutive indices that share one geometry", ge=1, le=4096)
-    seed: int = Field(0, description="seed of the data, apart from the run's seed", ge=0, lt=2**63)
+    block: int = Field(default=16, description="consecutive indices that share one geometry", ge=1, le=4096)
+    seed: int = Field(default=0, description="seed of the data, apart from the run's seed", ge=0, lt=2**63)
 
     @property
     def max_references(self) -> int:

@@ -56,10 +56,8 @@ class ManifestSource:
     name = "manifest"
 
     def __init__(self, path: Path, *, block: int, by_box: bool = True, thorough: bool = True) -> None:
-        laid = {
-            split: _lay_out(rows, block, by_box)
-            for split, rows in _deal(read_manifest(path, thorough=thorough)).items()
-        }
+        dealt = _deal(read_manifest(path, thorough=thorough))
+        laid = {split: _lay_out(rows, block, by_box) for split, rows in dealt.items()}
         self._rows = {split: rows for split, (rows, _) in laid.items()}
         self._repeats = {split: repeated for split, (_, repeated) in laid.items()}
         self._path = path

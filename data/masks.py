@@ -21,8 +21,8 @@ def mask_bbox(mask: np.ndarray) -> Box:
     Raises:
         DataError: the mask is empty.
     """
-    inside = (mask > 0).reshape(-1, *mask.shape[-2:]).any(axis=0)
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    inside = (mask > 0).reshape(-1, *mask.shape[-2:]).max(axis=0)
+    rows, columns = np.flatnonzero(inside.max(axis=1)), np.flatnonzero(inside.max(axis=0))
     if rows.size == 0:
         raise DataError("the mask is empty: mark at least one pixel to edit")
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -162,9 +162,7 @@ def _check_files(paths: list[Path], *, thorough: bool) -> None:
         try:
             (load_image if thorough else image_size)(path)
         except DataError as error:
-            problems.append(
-                Problem(str(path), "a file that cannot be used", "a whole PNG, JPEG or WebP", error.message)
-            )
+            problems.append(Problem(str(path), "an unusable file", "a whole PNG, JPEG or WebP", error.message))
     if problems:
         raise DataError(f"{len(problems)} of {len(paths)} images cannot be used", problems)
 

@@ -63,9 +63,11 @@ class _RowReader:
         self._hashes = self._checksums()
 
     def problem(self, name: str, got: object, allowed: str) -> None:
+        """Note one thing that is wrong."""
         self.problems.append(Problem(f"row {self._number}: {name}", repr(got)[:200], allowed))
 
     def text(self, name: str, limit: int) -> str:
+        """A printable text field, or "" and a problem."""
         value = self._raw.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
             self.problem(name, value, f"printable text of 1 to {limit} characters")
@@ -73,8 +75,12 @@ class _RowReader:
         return value
 
     def path(self, name: str, value: object) -> Path | None:
+        """A path inside the folder whose checksum holds, or None and a problem."""
         if not isinstance(value, str) or not value:
             self.problem(name, value, "a path relative to the manifest's folder")
+            return None
+        if not value.isprintable() or any(len(part.encode()) > 255 for part in Path(value).parts):
+            self.problem(name, value, "a printable path with parts of at most 255 bytes")
             return None
         path = (self._folder / value).resolve()
         if Path(value).is_absolute() or not path.is_relative_to(self._folder):
@@ -93,6 +99,7 @@ class _RowReader:
         return dict(given)
 
     def size(self, name: str, path: Path | None, *, min_side: int = 16) -> tuple[int, int] | None:
+        """(height, width) of a usable image, or None and a problem."""
         if path is None:
             return None
         try:
@@ -104,6 +111,7 @@ class _RowReader:
             return None
 
     def region(self, size: tuple[int, int] | None) -> tuple[Box, Path | None] | None:
+        """The box, and the mask file if there is one."""
         given = [name for name in ("mask", "box") if self._raw.get(name) is not None]
         if len(given) != 1:
             self.problem("mask or box", given, "exactly one of the two")
@@ -139,6 +147,7 @@ class _RowReader:
             return None
 
     def references(self) -> list[tuple[str, Path, tuple[int, int]]]:
+        """(kind, file, size) of every usable reference."""
         given = self._raw.get("references") or []
         if not isinstance(given, list) or len(given) > MAX_REFERENCES:
             self.problem("references", given, f"a list of at most {MAX_REFERENCES}")
@@ -156,6 +165,7 @@ class _RowReader:
         return found
 
     def extras(self) -> tuple[str | None, dict[str, Any]]:
+        """Split and meta; unknown fields are problems."""
         for name in sorted(set(self._raw) - set(FIELDS)):
             self.problem(name, self._raw[name], f"only the fields {', '.join(FIELDS)}")
         split, meta = self._raw.get("split"), self._raw.get("meta") or {}
@@ -166,6 +176,7 @@ class _RowReader:
         return split, meta
 
     def row(self) -> Row | None:
+        """The checked row, or None where there are problems."""
         identity, instruction = self.text("id", 200), self.text("instruction", MAX_INSTRUCTION)
         image = self.path("image", self._raw.get("image"))
         size = self.size("image", image)
@@ -210,7 +221,7 @@ def read_manifest(path: Path, *, thorough: bool = True) -> tuple[Row, ...]:
         DataError: no such file, not UTF-8, no rows, or bad rows: one `Problem` for each thing that is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     rows: list[Row] = []
@@ -227,7 +238,7 @@ def read_manifest(path: Path, *, thorough: bool = True) -> tuple[Row, ...]:
             seen.add(row.id)
             rows.append(row)
     if problems:
-        raise DataError(f"{path}: {len(problems)} problems in {len(lines)} rows", problems)
+        raise DataError(f"{path}: {len(problems)} problems in {sum(map(bool, lines))} rows", problems)
     if not rows:
         raise DataError(f"{path}: holds no rows")
     return tuple(rows)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from burnish.learners.ema import EmaConfig
 from burnish.learners.kl import KlKind
+from burnish.learners.optimizer import OptimizerConfig
 
 
 class KlConfig(BaseModel):
@@ -35,6 +37,8 @@ class GrpoConfig(BaseModel):
     updates_per_iteration: int = Field(2, description="optimiser steps an iteration; divides the groups", ge=1)
     epochs: int = Field(1, description="passes over an iteration's groups", ge=1)
     micro_batch: int = Field(16, description="rows of one group in a learner forward; divides the group size", ge=1)
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="AdamW and its schedule")
+    ema: EmaConfig = Field(EmaConfig(), description="averaging of the trained weights")
     max_skipped: int = Field(5, description="the run stops after that many updates in a row with a bad gradient", ge=1)
 
 
@@ -73,9 +77,7 @@ def guard_ratio(
     return torch.exp((log_prob - old_log_prob) * std + mean_shift_square / (2.0 * std))
 
 
-def clipped_objective(
-    ratio: torch.Tensor, advantages: torch.Tensor, *, clip_low: float, clip_high: float
-) -> Objective:
+def clipped_objective(ratio: torch.Tensor, advantages: torch.Tensor, *, clip_low: float, clip_high: float) -> Objective:
     """L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)) (OmniRefiner eq. 5, DyRef eq. 7).
 
     Args:

@@ -51,7 +51,7 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         CheckpointError: missing or damaged.
-        NewerFormatError: written by a newer burnish.
+        NewerFormatError: written, undamaged, by a newer burnish.
     """
     file = path / MANIFEST
     try:
@@ -59,11 +59,7 @@ def read_manifest(path: Path) -> Manifest:
             raise CheckpointError(f"checkpoint {path} is damaged", [Problem(str(file), "a link", "a plain file")])
         raw = file.read_bytes()
         tree = json.loads(raw)
-        if isinstance(tree.get("format_version"), int) and tree["format_version"] > FORMAT_VERSION:
-            got, allowed = str(tree["format_version"]), f"format_version <= {FORMAT_VERSION}"
-            raise NewerFormatError(
-                f"checkpoint {path} is too new", [Problem(str(file), got, allowed, "update burnish")]
-            )
+        _refuse_newer(file, dict(tree))
         files = {name: FileEntry(int(e["size"]), str(e["sha256"])) for name, e in tree["files"].items()}
         manifest = Manifest(tree["format_version"], files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -137,12 +133,23 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def _refuse_newer(file: Path, tree: dict[str, object]) -> None:
+    """Every format keeps `format_version` and `digest`: a flipped version number is not taken for a newer one."""
+    version = tree["format_version"]
+    if isinstance(version, int) and version > FORMAT_VERSION and tree.pop("digest", None) == _tree_digest(tree):
+        problem = Problem(str(file), str(version), f"format_version <= {FORMAT_VERSION}", "update burnish")
+        raise NewerFormatError(f"checkpoint {file.parent} is too new", [problem])
+
+
 def _manifest_bytes(manifest: Manifest) -> bytes:
     """The file's one possible text; it carries its own digest, so that damage to it is not blamed on another file."""
     files = {name: {"size": e.size, "sha256": e.sha256} for name, e in manifest.files.items()}
     tree: dict[str, object] = {"format_version": manifest.format_version, "files": files}
-    tree["digest"] = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-    return (json.dumps(tree, sort_keys=True, indent=1) + "\n").encode()
+    return (json.dumps({**tree, "digest": _tree_digest(tree)}, sort_keys=True, indent=1) + "\n").encode()
+
+
+def _tree_digest(tree: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _entries(path: Path) -> Iterator[Path]:

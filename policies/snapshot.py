@@ -96,7 +96,14 @@ def load_adapter(module: Any, path: Path) -> None:
 
 
 def snapshot_record(
-    *, family: str, base: str, policy: str, adapter: AdapterConfig, sampler: SamplerSpec, weights: str
+    *,
+    family: str,
+    base: str,
+    policy: str,
+    adapter: AdapterConfig,
+    sampler: SamplerSpec,
+    refiner: Mapping[str, Any],
+    weights: str,
 ) -> dict[str, Any]:
     """Content of `snapshot.json`.
 
@@ -106,6 +113,7 @@ def snapshot_record(
         policy: policy digest.
         adapter: how the adapter was made.
         sampler: the sampler that was evaluated and is to be served.
+        refiner: crop, sizes and blending of `Refiner`.
         weights: "raw" or "ema".
     """
     return {
@@ -115,5 +123,6 @@ def snapshot_record(
         "policy_digest": policy,
         "adapter": adapter.model_dump(mode="json"),
         "sampler": asdict(sampler),
+        "refiner": dict(refiner),
         "weights": weights,
     }

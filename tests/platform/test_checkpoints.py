@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -66,6 +67,13 @@ def test_every_damage_is_found_named_and_passed_over(tmp_path, kind, name):
     assert len(seen) == 1
 
 
+def test_a_damaged_version_number_is_damage_and_not_a_newer_format(tmp_path):
+    old = commit(tmp_path, "step-1", write_step)
+    path = commit(tmp_path, "step-2", write_step) / MANIFEST
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 3'))
+    assert latest_verified(tmp_path) == old
+
+
 def test_an_extra_file_is_damage(tmp_path):
     path = commit(tmp_path, "step-1", write_step)
     (path / "evil.bin").write_bytes(b"x")
@@ -83,7 +91,10 @@ def test_all_damaged_is_an_error_and_nothing_committed_is_none(tmp_path):
 def test_a_newer_format_is_refused_and_not_passed_over(tmp_path):
     commit(tmp_path, "step-1", write_step)
     path = commit(tmp_path, "step-2", write_step) / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+    tree = json.loads(path.read_text()) | {"format_version": 99, "more": "things"}
+    del tree["digest"]
+    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(tree | {"digest": digest}))
     with pytest.raises(NewerFormatError, match="99"):
         latest_verified(tmp_path)
 

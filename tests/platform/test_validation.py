@@ -96,7 +96,9 @@ def test_an_unknown_key_names_the_nearest(tree, field, hint):
 
 
 def test_everything_that_is_wrong_is_reported_at_once():
-    found = problems_of({"stesp": 1, "mode": 1, "optimiser": {"lr": -1, "x": 1}, "shapes": [{"kind": "square", "a": 1}]})
+    found = problems_of(
+        {"stesp": 1, "mode": 1, "optimiser": {"lr": -1, "x": 1}, "shapes": [{"kind": "square", "a": 1}]}
+    )
     assert set(found) == {"stesp", "mode", "optimiser.lr", "optimiser.x", "shapes.0.a"}
 
 

@@ -58,7 +58,13 @@ def test_a_folder_without_a_policy_is_refused_by_name(tmp_path):
 
 def test_a_snapshot_names_the_sampler_that_was_evaluated():
     record = snapshot_record(
-        family="tiny", base="b", policy="p", adapter=AdapterConfig(), sampler=SamplerSpec("ode", 4), weights="raw"
+        family="tiny",
+        base="b",
+        policy="p",
+        adapter=AdapterConfig(),
+        sampler=SamplerSpec("ode", 4),
+        refiner={"margin": 0.5},
+        weights="raw",
     )
     assert record["sampler"]["kind"] == "ode"
     assert record["adapter"]["alpha"] == 16.0

@@ -1,0 +1,96 @@
+"""What must fit across the rooms of a recipe. Pure arithmetic on a validated recipe; `config.py` calls it.
+
+Each check yields a problem or nothing. A room's own fields are checked by the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from burnish.data.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from burnish.platform.config import Recipe
+
+
+def recipe_problems(recipe: Recipe) -> list[Problem]:
+    """Every problem between rooms, in the order of the recipe."""
+    checks = (_stages, _geometry, _batches, _micro_batches, _rewards, _intervals)
+    return [problem for check in checks for problem in check(recipe)]
+
+
+def _stages(recipe: Recipe) -> Iterator[Problem]:
+    allowed = (("sft",), ("grpo",), ("sft", "grpo"))
+    if recipe.stages not in allowed:
+        yield Problem("stages", str(list(recipe.stages)), "[sft], [grpo] or [sft, grpo]")
+
+
+def _geometry(recipe: Recipe) -> Iterator[Problem]:
+    """Images, boxes and crops have to fall on the policy's patch grid."""
+    patch = recipe.policy.tiny.patch
+    sizes = {
+        "data.image_size": recipe.data.image_size,
+        "data.box_size": recipe.data.box_size,
+        "data.patch": recipe.data.patch,
+        "refiner.multiple": recipe.refiner.multiple,
+    }
+    for field, size in sizes.items():
+        if size % patch:
+            yield Problem(field, str(size), f"a multiple of policy.tiny.patch ({patch})")
+
+
+def _batches(recipe: Recipe) -> Iterator[Problem]:
+    """A sampling forward holds rows of one group: who shares a batch then changes no byte."""
+    group_size = recipe.grpo.group_size
+    if group_size % recipe.rollouts.sample_batch:
+        allowed = f"a divisor of grpo.group_size ({group_size})"
+        yield Problem("rollouts.sample_batch", str(recipe.rollouts.sample_batch), allowed)
+    if recipe.evaluation.batch > recipe.data.block:
+        allowed = f"at most data.block ({recipe.data.block}): a batch has one geometry"
+        yield Problem("evaluation.batch", str(recipe.evaluation.batch), allowed)
+
+
+def _micro_batches(recipe: Recipe) -> Iterator[Problem]:
+    """Engines divide by the number of micro-batches: only a power of two does so without rounding."""
+    names = {
+        "groups an iteration": "grpo.examples_per_iteration",
+        "micro_batch": "grpo.update.micro_batch",
+        "micro-batches an update": "grpo.update.micro_batch",
+    }
+    if "grpo" in recipe.stages:
+        yield from _renamed(lambda: recipe.grpo_micro_batches, names)
+    if "sft" in recipe.stages:
+        yield from _renamed(lambda: recipe.sft_micro_batches, {"batch": "sft.batch"}, other="sft.micro_batch")
+        if recipe.data.block % recipe.sft.micro_batch:
+            allowed = f"a divisor of data.block ({recipe.data.block}): a forward has one geometry"
+            yield Problem("sft.micro_batch", str(recipe.sft.micro_batch), allowed)
+
+
+def _renamed(compute: Callable[[], int], names: Mapping[str, str], *, other: str = "") -> Iterator[Problem]:
+    """The problems of a room's own check under the recipe's field names."""
+    try:
+        compute()
+    except ConfigError as error:
+        for problem in error.problems:
+            got = problem.got if problem.field in names else f"{problem.got} {problem.field}"
+            yield Problem(names.get(problem.field, other), got, problem.allowed, problem.hint)
+
+
+def _rewards(recipe: Recipe) -> Iterator[Problem]:
+    names = [spec.name for spec in recipe.rewards.rewards]
+    dar = recipe.grpo.dar
+    if dar.enabled and dar.reward and dar.reward not in names:
+        yield Problem("grpo.dar.reward", dar.reward, f"one of {', '.join(names)}, or empty")
+
+
+def _intervals(recipe: Recipe) -> Iterator[Problem]:
+    """Something that would never happen within the run is a mistake."""
+    if "grpo" not in recipe.stages:
+        return
+    iterations, evaluation = recipe.grpo.iterations, recipe.evaluation
+    if recipe.checkpoints.every > iterations:
+        allowed = f"at most grpo.iterations ({iterations})"
+        yield Problem("checkpoints.every", str(recipe.checkpoints.every), allowed)
+    if recipe.guard.enabled and not evaluation.every:
+        yield Problem("guard.enabled", "true", "false where evaluation.every is 0: the guard reads those evaluations")

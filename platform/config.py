@@ -1,0 +1,195 @@
+"""The recipe: one pydantic model made of the rooms' own, its digest, and what a resume may change.
+
+Called by the command line and by every worker that is built from a recipe. The rooms own their fields; here they are
+only put together. What must fit across rooms is checked in `checks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from burnish.data.errors import ConfigError, Problem
+from burnish.data.layout import DataConfig
+from burnish.learners.advantages import AdvantageConfig
+from burnish.learners.dar import DarConfig
+from burnish.learners.engine import EngineConfig
+from burnish.learners.grpo import GrpoConfig
+from burnish.learners.sft import SftConfig
+from burnish.learners.split import grpo_micro_batches, rank_groups, sft_micro_batches
+from burnish.platform.checks import recipe_problems
+from burnish.platform.lookup import read_recipe, recipe_path, write_yaml
+from burnish.platform.overrides import Override, apply_overrides
+from burnish.platform.tracking import TrackingConfig
+from burnish.platform.validation import differing, digest, validate
+from burnish.platform.watch import WatchConfig
+from burnish.policies.lora import AdapterConfig
+from burnish.policies.refiner import RefinerConfig
+from burnish.policies.sampling import SamplerConfig
+from burnish.policies.tiny import TinyConfig
+from burnish.rewards.rubric import RubricConfig
+from burnish.rollouts.evaluation import EvaluationConfig
+from burnish.rollouts.guard import GuardConfig
+from burnish.rollouts.rollouter import RolloutConfig
+
+T = TypeVar("T")
+_MODEL = ConfigDict(frozen=True, extra="forbid", strict=True)
+_RUN_OPTION = {"run_option": True}
+
+
+class PolicyConfig(BaseModel):
+    """Which model is trained."""
+
+    model_config = _MODEL
+
+    family: Literal["tiny"] = Field("tiny", description="name in the policy table")
+    tiny: TinyConfig = Field(TinyConfig(), description="shape of the tiny model; read where family is tiny")
+
+
+class GrpoStage(BaseModel):
+    """Reinforcement learning on groups of samples."""
+
+    model_config = _MODEL
+
+    iterations: int = Field(20, description="sample, score, update", ge=1)
+    examples_per_iteration: int = Field(8, description="groups an iteration", ge=1)
+    group_size: int = Field(16, description="G, samples of one example", ge=2)
+    sampler: SamplerConfig = Field(SamplerConfig(), description="how trajectories are integrated")
+    adapter: AdapterConfig = Field(AdapterConfig(), description="what is trained")
+    advantages: AdvantageConfig = Field(AdvantageConfig(), description="how rewards become advantages")
+    dar: DarConfig = Field(DarConfig(), description="how hard groups are weighted")
+    update: GrpoConfig = Field(GrpoConfig(), description="objective, KL, batches, optimiser")
+
+
+class RewardsConfig(RubricConfig):
+    """The rubric and how many servers score under it."""
+
+    workers: int = Field(1, description="reward actors", ge=1, json_schema_extra=_RUN_OPTION)
+
+
+class LearnersConfig(BaseModel):
+    """Where the update is computed."""
+
+    model_config = _MODEL
+
+    engine: EngineConfig = Field(EngineConfig(), description="DeepSpeed or plain torch")
+    ranks: int = Field(1, description="learner processes; another number changes results by about 1e-6", ge=1)
+
+
+class CheckpointConfig(BaseModel):
+    """How often the run's state is committed, and how long it is kept."""
+
+    model_config = _MODEL
+
+    every: int = Field(
+        1, description="GRPO iterations between commits; the last one is committed anyway", ge=1,
+        json_schema_extra=_RUN_OPTION,
+    )  # fmt: skip
+    keep_last: int = Field(
+        2, description="newest commits that stay beside the best; 2 so that a damaged one has a fall-back", ge=2,
+        json_schema_extra=_RUN_OPTION,
+    )  # fmt: skip
+
+
+class Recipe(BaseModel):
+    """One experiment, complete: nothing that changes a number stands elsewhere, but for the seed."""
+
+    model_config = _MODEL
+
+    name: str = Field(
+        description="part of the run id", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", json_schema_extra=_RUN_OPTION
+    )
+    description: str = Field("", description="what it is for", json_schema_extra=_RUN_OPTION)
+    evidence: str = Field("", description="how well it is proved, and by what", json_schema_extra=_RUN_OPTION)
+    stages: tuple[Literal["sft", "grpo"], ...] = Field(("sft", "grpo"), description="in this order", min_length=1)
+    data: DataConfig = Field(DataConfig(), description="which examples")
+    policy: PolicyConfig = Field(PolicyConfig(), description="which model")
+    sft: SftConfig = Field(SftConfig(), description="supervised: trains all weights; its result is GRPO's base")
+    grpo: GrpoStage = Field(GrpoStage(), description="reinforcement learning on groups of samples")
+    rewards: RewardsConfig = Field(description="what scores, and how it is combined")
+    rollouts: RolloutConfig = Field(RolloutConfig(), description="how groups are collected")
+    learners: LearnersConfig = Field(LearnersConfig(), description="where updates are computed")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how much is evaluated, how often")
+    guard: GuardConfig = Field(GuardConfig(), description="when gold metrics overrule the reward")
+    watch: WatchConfig = Field(WatchConfig(), description="when a run without a signal stops")
+    refiner: RefinerConfig = Field(RefinerConfig(), description="how an image of any size is cropped and pasted")
+    checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="commits of the run's state")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow", json_schema_extra=_RUN_OPTION)
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        problems = recipe_problems(self)
+        if problems:
+            raise ConfigError("the recipe's parts do not fit", problems)
+        return self
+
+    @property
+    def grpo_micro_batches(self) -> int:
+        """Micro-batches of one rank in one GRPO update: (examples / updates) * (group size / micro-batch) / ranks."""
+        grpo, world = self.grpo, self.learners.ranks
+        update = {"micro_batch": grpo.update.micro_batch, "updates": grpo.update.updates_per_iteration}
+        return grpo_micro_batches(grpo.examples_per_iteration, group_size=grpo.group_size, world=world, **update)
+
+    @property
+    def sft_micro_batches(self) -> int:
+        """Micro-batches of one rank in one supervised step: batch / micro-batch / ranks."""
+        return sft_micro_batches(self.sft.batch, micro_batch=self.sft.micro_batch, world=self.learners.ranks)
+
+    def rank_groups(self, groups: Sequence[T]) -> list[list[T]]:
+        """An iteration's groups in example order, dealt to the learner ranks: one list a rank, update after update."""
+        updates, world = self.grpo.update.updates_per_iteration, self.learners.ranks
+        dealt = (rank_groups(len(groups), updates=updates, rank=rank, world=world) for rank in range(world))
+        return [[groups[i] for indices in update for i in indices] for update in dealt]
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[Override] = ()) -> Recipe:
+    """Find, read, override and validate a recipe.
+
+    Args:
+        name_or_path: a name in `recipes/` or a path that ends in .yaml or .yml.
+        overrides: (dotted field, YAML text), later ones win.
+
+    Raises:
+        ConfigError: with every problem: field, got, allowed, hint.
+    """
+    path = recipe_path(name_or_path)
+    return validate(Recipe, apply_overrides(read_recipe(path), overrides), source=str(path))
+
+
+def config_digest(recipe: Recipe) -> str:
+    """sha256 (hex) of everything in the recipe that can change a number; run options are left out."""
+    return digest(recipe)
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """The recipe with overrides and defaults as YAML text; `load_recipe` of it gives an equal recipe."""
+    return write_yaml(recipe.model_dump(mode="json"))
+
+
+def changed_keys(old: Recipe, new: Recipe) -> tuple[str, ...]:
+    """Dotted keys whose values differ and change the digest, sorted."""
+    return tuple(differing(old, new))
+
+
+def check_resume(old: Recipe, new: Recipe, *, allow: Sequence[str] = ()) -> tuple[str, ...]:
+    """Refuse a resume under a recipe that computes something else.
+
+    Args:
+        old: the run's recipe.
+        new: what it would go on with.
+        allow: dotted keys that may differ; a key allows all below it.
+
+    Returns:
+        The keys that differ and are allowed.
+
+    Raises:
+        ConfigError: naming every other key that differs.
+    """
+    changes = differing(old, new)
+    refused = {k: v for k, v in changes.items() if not any(k == a or k.startswith(f"{a}.") for a in allow)}
+    if refused:
+        problems = [Problem(key, repr(b), repr(a), f"--allow-change {key}") for key, (a, b) in refused.items()]
+        raise ConfigError("the recipe differs from the run's", problems)
+    return tuple(changes)

@@ -1,0 +1,260 @@
+"""The learner's worker: one rank of supervised fine-tuning, then of GRPO, and the checkpoints it writes.
+
+Rank 0 writes files; gathering weights is collective, so every rank takes part in each call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from burnish.data.errors import CheckpointError
+from burnish.data.records import Example, Group, PolicyVersion, SamplerSpec, UpdatePlan
+from burnish.data.sources import chunk_indices
+from burnish.learners.engine import join_ranks, leave_ranks
+from burnish.learners.engines import engine_factory
+from burnish.learners.learner import Learner
+from burnish.learners.sft_trainer import SftTrainer
+from burnish.learners.split import grpo_micro_batches, sft_micro_batches
+from burnish.learners.trainer import Trainer, TrainerState
+from burnish.platform.checkpoints import commit, load_tensors, save_tensors
+from burnish.platform.config import Recipe
+from burnish.platform.workers import recipe_source
+from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter
+from burnish.policies.snapshot import (
+    arrays_digest,
+    base_digest,
+    load_adapter,
+    load_base,
+    new_policy,
+    policy_digest,
+    save_adapter,
+    save_base,
+    snapshot_record,
+)
+from burnish.policies.tiny import TinyPolicy
+
+
+class LearnerWorker:
+    """One learner rank.
+
+    Args:
+        recipe, seed: what to train.
+        address: torch init method where ranks meet; None for one rank.
+        rank, world: this process and how many there are.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, address: str | None, rank: int, world: int) -> None:
+        self._recipe = recipe
+        self._seed = seed
+        self._rank = rank
+        self._world = world
+        self._source = recipe_source(recipe)
+        self._base = ""
+        self._policy: TinyPolicy | None = None
+        self._trainer: Trainer | None = None
+        join_ranks(rank=rank, world=world, address=address)
+
+    # -- supervised fine-tuning -------------------------------------------------------------------------------------
+
+    def begin_sft(self, checkpoint: Path | None) -> None:
+        """Build a fresh policy and its trainer; continue from a verified checkpoint where there is one."""
+        recipe, config = self._recipe, self._recipe.sft.update
+        policy = new_policy(recipe.policy.tiny)
+        num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
+        make = engine_factory(
+            recipe.learners.engine,
+            config.optimizer,
+            num_micro=num_micro,
+            total_steps=config.steps,
+            rank=self._rank,
+            world=self._world,
+        )
+        trainer = SftTrainer(policy, make, config, seed=self._seed, rank=self._rank, world=self._world)
+        self._hold(policy, trainer, base="", checkpoint=checkpoint)
+
+    def sft(self, step_from: int, step_to: int) -> dict[str, float]:
+        """Train some steps; returns their metrics."""
+        trainer = self._trainer
+        assert isinstance(trainer, SftTrainer)
+        return trainer.train(step_from, step_to, self._chunks)
+
+    def _chunks(self, step: int) -> list[list[Example]]:
+        """This rank's chunks of a step: examples of one geometry each."""
+        config, data = self._recipe.sft.update, self._recipe.data
+        chunks = chunk_indices(
+            step,
+            num_chunks=config.batch // config.micro_batch,
+            size=config.micro_batch,
+            block=data.block,
+            count=self._source.count("train"),
+            seed=data.seed,
+        )
+        share = len(chunks) // self._world
+        own = chunks[self._rank * share : (self._rank + 1) * share]
+        return [[self._source.example("train", index) for index in chunk] for chunk in own]
+
+    # -- the base ---------------------------------------------------------------------------------------------------
+
+    def write_base(self, parent: Path) -> str:
+        """Commit the trained policy, or a fresh one where nothing was trained, as `base/`; returns its digest."""
+        trainer, policy = self._trainer, self._policy or new_policy(self._recipe.policy.tiny)
+        if trainer is not None:
+            _restore(policy, trainer.averaged() or trainer.publish())
+        if self._rank == 0:
+            commit(parent, "base", lambda path: save_base(policy, path))
+        return base_digest(policy.module)
+
+    # -- GRPO -------------------------------------------------------------------------------------------------------
+
+    def begin_grpo(self, base: Path, checkpoint: Path | None) -> str:
+        """Put an adapter on the base and build the learner; returns the base's digest."""
+        recipe, config = self._recipe, self._recipe.grpo
+        policy = load_base(base)
+        digest = base_digest(policy.module)
+        add_adapter(policy.module, config.adapter)
+        num_micro = grpo_micro_batches(
+            config.examples_per_iteration,
+            group_size=config.group_size,
+            micro_batch=config.update.micro_batch,
+            updates=config.update.updates_per_iteration,
+            world=self._world,
+        )
+        make = engine_factory(
+            recipe.learners.engine,
+            config.update.optimizer,
+            num_micro=num_micro,
+            total_steps=config.iterations * config.update.updates_per_iteration * config.update.epochs,
+            rank=self._rank,
+            world=self._world,
+        )
+        learner = Learner(
+            policy,
+            make,
+            config.update,
+            reference=lambda: adapter_disabled(policy.module),
+            sample_batch=recipe.rollouts.sample_batch,
+            rank=self._rank,
+            world=self._world,
+        )
+        self._hold(policy, learner, base=digest, checkpoint=checkpoint)
+        return digest
+
+    def update(self, plan: UpdatePlan, *groups: Group) -> dict[str, float]:
+        """One iteration's optimiser steps; see `Learner.update`."""
+        learner = self._trainer
+        assert isinstance(learner, Learner)
+        return learner.update(plan, *groups)
+
+    def publish(self) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
+        """The trained weights and which version they are."""
+        assert self._trainer is not None
+        state = self._trainer.publish()
+        return PolicyVersion(self._trainer.counters["iterations"], policy_digest(self._base, state)), state
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def save(self, parent: Path, name: str, driver: Mapping[str, Any]) -> dict[str, str]:
+        """Commit a checkpoint; returns its policy digest and state digest.
+
+        Args:
+            parent: directory of the stage's checkpoints.
+            name: for example step-000040.
+            driver: what the driver needs to go on, JSON.
+        """
+        assert self._trainer is not None and self._policy is not None
+        state = self._trainer.state()
+        digests = {"policy_digest": policy_digest(self._base, state.weights), "state_digest": _state_digest(state)}
+        if self._rank == 0:
+            record = {**driver, "counters": dict(state.counters), **digests}
+            adapter = self._recipe.grpo.adapter if isinstance(self._trainer, Learner) else None
+            commit(parent, name, lambda path: self._write(path, state, record, adapter))
+        return digests
+
+    def _write(
+        self, path: Path, state: TrainerState, record: Mapping[str, Any], adapter: AdapterConfig | None
+    ) -> None:
+        policy = self._policy
+        assert policy is not None
+        save_tensors(path / "policy.safetensors", dict(state.weights))
+        extra = {f"ema/{name}": value for name, value in state.ema.items()}
+        save_tensors(path / "optimizer.safetensors", {**state.optimizer, **extra})
+        (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
+        if adapter is None:
+            return
+        save_adapter(policy.module, path / "adapter")
+        sampler = self._recipe.grpo.sampler
+        snapshot = snapshot_record(
+            family=policy.family,
+            base=self._base,
+            policy=record["policy_digest"],
+            adapter=adapter,
+            sampler=SamplerSpec("ode", sampler.num_steps, shift=sampler.shift),
+            refiner=self._recipe.refiner.model_dump(mode="json"),
+            weights="raw",
+        )
+        (path / "snapshot.json").write_text(json.dumps(snapshot, sort_keys=True, indent=1))
+
+    def _hold(self, policy: TinyPolicy, trainer: Trainer, *, base: str, checkpoint: Path | None) -> None:
+        if self._trainer is not None:
+            self._trainer.close()
+        self._policy, self._trainer, self._base = policy, trainer, base
+        if checkpoint is not None:
+            trainer.load_state(read_state(checkpoint))
+
+    def verify_adapter(self, checkpoint: Path, base: Path) -> float:
+        """Largest difference of velocity between this policy and the exported adapter in plain diffusers."""
+        assert self._policy is not None
+        plain = load_base(base)
+        load_adapter(plain.module, checkpoint / "adapter")
+        return velocity_difference(self._policy, plain, self._source.example("dev", 0))
+
+    def close(self) -> None:
+        """Leave the process group."""
+        if self._trainer is not None:
+            self._trainer.close()
+        leave_ranks()
+
+
+def velocity_difference(one: TinyPolicy, other: TinyPolicy, example: Example) -> float:
+    """Largest |difference| of two policies' velocities on one example, at two noise levels."""
+    conditions = one.encode(example)
+    latents = one.encode_image(torch.from_numpy(np.array(example.image))[None], conditions).repeat(2, 1, 1)
+    arguments = (latents, torch.tensor([0.25, 1.0]), [conditions] * 2)
+    with torch.no_grad():
+        return float((one.velocity(*arguments) - other.velocity(*arguments)).abs().max())
+
+
+def read_state(checkpoint: Path) -> TrainerState:
+    """The trainer's part of a checkpoint that was verified.
+
+    Raises:
+        CheckpointError: its state.json is not one of ours.
+    """
+    optimizer = {k: v.numpy() for k, v in load_tensors(checkpoint / "optimizer.safetensors").items()}
+    weights = {k: v.numpy() for k, v in load_tensors(checkpoint / "policy.safetensors").items()}
+    try:
+        counters = json.loads((checkpoint / "state.json").read_text())["counters"]
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint.name}/state.json holds no counters") from error
+    ema = {k.removeprefix("ema/"): v for k, v in optimizer.items() if k.startswith("ema/")}
+    return TrainerState(weights, {k: v for k, v in optimizer.items() if not k.startswith("ema/")}, ema, counters)
+
+
+def _state_digest(state: TrainerState) -> str:
+    """sha256 over weights, optimiser, EMA and counters: what crash tests compare."""
+    parts = {"weights": state.weights, "optimizer": state.optimizer, "ema": state.ema}
+    digests = [arrays_digest(arrays, prefix=name) for name, arrays in sorted(parts.items())]
+    return hashlib.sha256(json.dumps([digests, sorted(state.counters.items())]).encode()).hexdigest()
+
+
+def _restore(policy: TinyPolicy, weights: Mapping[str, np.ndarray]) -> None:
+    for name, parameter in policy.module.named_parameters():
+        parameter.data.copy_(torch.from_numpy(np.array(weights[name])))
+

@@ -1,0 +1,179 @@
+"""What a stage knows of itself, and what of that is on disk: counters, versions, journal, metrics, checkpoints.
+
+The loop advances it; a resume rebuilds it from the newest commit that verifies. Committed means on disk: metrics and
+journal lines beyond the commit's offsets are read for what they remember, then cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion, Scores
+from burnish.platform.checkpoints import latest_verified, prune, sweep
+from burnish.platform.config import Recipe
+from burnish.platform.executor import Executor
+from burnish.platform.journal import Journal, MetricsLog
+from burnish.platform.runs import Run
+from burnish.platform.tracking import NoTracker, Tracker
+
+SECONDS = ("sample", "score", "learn", "sync", "commit", "other")
+
+
+class Ledger:
+    """Bookkeeping of one stage of one run.
+
+    Args:
+        run: where everything is written.
+        stage: "sft" or "grpo".
+        recipe: how often to commit, how many commits to keep.
+        executor: its learner writes the checkpoints.
+        tracker: told after each commit.
+        train_count: `Source.count("train")`, None = unbounded.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stage: str,
+        *,
+        recipe: Recipe,
+        executor: Executor,
+        tracker: Tracker | NoTracker,
+        train_count: int | None = None,
+    ) -> None:
+        self.run, self.stage, self.train_count = run, stage, train_count
+        self.checkpoints = run.path / "stages" / stage / "checkpoints"
+        self.metrics = MetricsLog(run.path / "metrics.jsonl", durable=False)
+        self.journal = Journal(run.path / "journal.jsonl")
+        self.iteration = 0
+        self.versions: dict[int, PolicyVersion] = {}
+        self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
+        self.rubrics: list[str] = []
+        self.warnings: list[str] = []
+        self.notes: dict[str, Any] = {}
+        self.digests: dict[str, str] = {}
+        self.best: str = ""
+        self._recipe, self._executor, self._tracker = recipe, executor, tracker
+        self._remembered: dict[tuple[int, str, str], Scores] = {}
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The newest policy version."""
+        return self.versions[max(self.versions)]
+
+    def resume(self) -> Path | None:
+        """Go back to the newest sound commit of this stage; None where there is none: the stage starts afresh."""
+        sweep(self.checkpoints)
+        found = latest_verified(self.checkpoints, on_damage=lambda error: self.warn([str(error)]))
+        if found is None:
+            return None
+        state = json.loads((found / "state.json").read_text())
+        self._recall(self.journal.tail(state["journal_offset"]))
+        self.metrics.truncate(state["metrics_offset"])
+        self.journal.truncate(state["journal_offset"])
+        self.iteration = state["iteration"]
+        self.versions = {int(n): PolicyVersion(int(n), digest) for n, digest in state["versions"].items()}
+        self.counts = Counter(state["counts"])
+        self.seconds = dict(state["seconds"])
+        self.rubrics, self.notes, self.best = state["rubrics"], state["notes"], state["best"]
+        self.warnings = state["warnings"]
+        self.digests = {k: state[k] for k in ("policy_digest", "state_digest")}
+        return found
+
+    def advance(self, version: PolicyVersion) -> None:
+        """A new policy version was delivered; only as many as the lag needs are remembered."""
+        self.versions[version.number] = version
+        for number in sorted(self.versions)[: -(self._recipe.rollouts.lag + 1)]:
+            del self.versions[number]
+
+    def warn(self, lines: Sequence[str]) -> None:
+        """Remember warnings for the summary and the report."""
+        self.warnings += [line for line in lines if line not in self.warnings]
+
+    def journal_scores(self, iteration: int, groups: Sequence[tuple[GroupSummary, Scores]]) -> None:
+        """Write an iteration's raw scores before they are used, so that a resume need not ask again."""
+        entries = [
+            {
+                "example_id": summary.example_id,
+                "samples_digest": summary.samples_digest,
+                "policy": asdict(summary.policy),
+                "rubric": asdict(scores.rubric),
+                **{name: _plain(getattr(scores, name)) for name in ("raw", "scaled", "valid")},
+            }
+            for summary, scores in groups
+        ]
+        self.journal.append({"kind": "scores", "iteration": iteration, "groups": entries})
+        rubrics = {f"{s.rubric.version}:{s.rubric.digest}" for _, s in groups}
+        self.rubrics += sorted(rubrics - set(self.rubrics))
+        self.counts["groups"] += len(groups)
+        self.counts["samples"] += sum(len(v) for _, s in groups for v in list(s.valid.values())[:1])
+        self.counts["missing_scores"] += sum(int((~v).sum()) for _, s in groups for v in s.valid.values())
+
+    def remembered(self, summary: GroupSummary) -> Scores | None:
+        """Scores of exactly these samples, if a killed driver had journalled them."""
+        return self._remembered.get((summary.iteration, summary.example_id, summary.samples_digest))
+
+    def _recall(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        for entry in (e for e in entries if e.get("kind") == "scores"):
+            for group in entry["groups"]:
+                key = (entry["iteration"], group["example_id"], group["samples_digest"])
+                self._remembered[key] = Scores(
+                    example_id=group["example_id"],
+                    iteration=entry["iteration"],
+                    rubric=RubricVersion(**group["rubric"]),
+                    raw={k: np.array(v, np.float32) for k, v in group["raw"].items()},
+                    scaled={k: np.array(v, np.float32) for k, v in group["scaled"].items()},
+                    valid={k: np.array(v, bool) for k, v in group["valid"].items()},
+                )
+
+    def finish(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        """An iteration (SFT: a block of steps) is done: log it, commit it where due, tell MLflow."""
+        for name, value in seconds.items():
+            self.seconds[name] += value
+        self.iteration = iteration + 1
+        self.counts["resent"] = self._executor.resent
+        self.metrics.log(self.stage, self.iteration, {**metrics, **{f"seconds/{k}": v for k, v in seconds.items()}})
+        if self.iteration % self._recipe.checkpoints.every == 0 or self.iteration == self.total:
+            self.commit()
+        self._tracker.log(self.stage, self.iteration, metrics)
+
+    @property
+    def total(self) -> int:
+        """Iterations (SFT: steps) of the whole stage."""
+        recipe = self._recipe
+        return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.update.steps
+
+    def commit(self) -> None:
+        """Have the learner commit the stage's state as it is now; old commits beyond the newest and the best go."""
+        driver = {
+            "stage": self.stage,
+            "iteration": self.iteration,
+            "versions": {str(n): v.digest for n, v in self.versions.items()},
+            "metrics_offset": self.metrics.offset,
+            "journal_offset": self.journal.offset,
+            "counts": dict(self.counts),
+            "seconds": self.seconds,
+            "rubrics": self.rubrics,
+            "warnings": self.warnings,
+            "notes": self.notes,
+            "best": self.best,
+        }
+        (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
+        self.digests = dict(self._executor.get(saved))
+        prune(self.checkpoints, self._recipe.checkpoints.keep_last, {self.best} - {""})
+
+    def name(self, iteration: int | None = None) -> str:
+        """Name of an iteration's commit, the current one's by default."""
+        return f"step-{self.iteration if iteration is None else iteration:06d}"
+
+
+def _plain(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    return {name: array.tolist() for name, array in arrays.items()}

@@ -1,0 +1,143 @@
+"""The GRPO loop: sample, score, plan, learn, deliver, commit. One screen; no tensor passes through it.
+
+It sees one executor and never asks which. Everything it decides is a function of the iteration's number and of what is
+on disk, so a run that was killed goes on with the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from burnish.data.records import GroupSummary, Scores, UpdatePlan
+from burnish.data.sources import iteration_indices
+from burnish.platform.config import Recipe
+from burnish.platform.executor import Executor, Handle
+from burnish.platform.ledger import Ledger
+from burnish.platform.planning import Planned, make_plan
+from burnish.platform.sync import deliver
+from burnish.platform.watch import Watch
+from burnish.rollouts.buffer import FixedLagBuffer, LagSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A group as the driver knows it: scalars, and a handle of the tensors."""
+
+    summary: GroupSummary
+    group: Handle
+    scores: Scores
+
+
+@dataclass(eq=False)
+class GrpoLoop:
+    """One stage of GRPO.
+
+    Args:
+        recipe: the stage's numbers.
+        executor: where roles run; they have begun and hold the ledger's version.
+        ledger: counters, journal, metrics and checkpoints of the run.
+        watch: alarm for a run without a learning signal.
+        after: called with the finished iteration; evaluates, shows, decides. True ends the stage.
+    """
+
+    recipe: Recipe
+    executor: Executor
+    ledger: Ledger
+    watch: Watch
+    after: Callable[[int], bool]
+    buffer: FixedLagBuffer[Scored] = field(init=False)
+    clock: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run the iterations that are left."""
+        stage, config = self.ledger, self.recipe.grpo
+        self.buffer = FixedLagBuffer(LagSchedule(config.iterations, self.recipe.rollouts.lag))
+        waiting: dict[Handle, tuple[int, int, Handle]] = {}
+        for iteration in range(stage.iteration, config.iterations):
+            started = time.perf_counter()
+            self.clock = {}
+            waiting |= self._ask()
+            groups = self._collect(iteration, waiting)
+            planned = self._plan(iteration, groups)
+            before = stage.version
+            metrics = self._learn(planned.plan, groups)
+            self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
+            self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
+            stage.finish(iteration, planned.metrics | metrics, self.clock)
+            if self.after(iteration + 1):
+                return
+
+    def _ask(self) -> dict[Handle, tuple[int, int, Handle]]:
+        """Submit every iteration that may be sampled now: summary handle -> (iteration, position, group handle)."""
+        data, asked = self.recipe.data, {}
+        for iteration in self.buffer.due(self.ledger.iteration):
+            count = self.recipe.grpo.examples_per_iteration
+            indices = iteration_indices(
+                iteration, num_examples=count, block=data.block, count=self.ledger.train_count, seed=data.seed
+            )
+            version = self.ledger.versions[self.buffer.open(iteration, count)]
+            for position, index in enumerate(indices):
+                summary, group = self.executor.submit("rollout", "sample", iteration, index, version, returns=2)
+                asked[summary] = (iteration, position, group)
+        return asked
+
+    def _collect(self, iteration: int, waiting: dict[Handle, tuple[int, int, Handle]]) -> tuple[Scored, ...]:
+        """Score groups as they finish, until the iteration is whole; later iterations' groups go on by themselves."""
+        started = time.perf_counter()
+        scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = {}
+        while not self.buffer.is_whole(iteration):
+            done = self.executor.wait([*scoring, *waiting])
+            if done in scoring:
+                number, position, summary, group = scoring.pop(done)
+                self.buffer.add(number, position, Scored(summary, group, self.executor.get(done)))
+                continue
+            number, position, group = waiting.pop(done)
+            summary = self.executor.get(done)
+            if not any(number == iteration for number, _, _ in waiting.values()):
+                self.clock.setdefault("sample", time.perf_counter() - started)
+            remembered = self.ledger.remembered(summary)
+            if remembered is not None:
+                self.buffer.add(number, position, Scored(summary, group, remembered))
+            else:
+                (scores,) = self.executor.submit("reward", "score", group)
+                scoring[scores] = (number, position, summary, group)
+        self.clock["score"] = time.perf_counter() - started - self.clock.setdefault("sample", 0.0)
+        return self.buffer.complete(iteration)
+
+    def _plan(self, iteration: int, groups: tuple[Scored, ...]) -> Planned:
+        self.ledger.journal_scores(iteration, [(g.summary, g.scores) for g in groups])
+        config = self.recipe.grpo
+        return make_plan(
+            [g.scores for g in groups],
+            iteration=iteration,
+            on_policy=all(g.summary.policy == self.ledger.version for g in groups),
+            rubric=self.recipe.rewards,
+            config=config.advantages,
+            dar=config.dar,
+        )
+
+    def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:
+        started = time.perf_counter()
+        each = self.recipe.rank_groups([g.group for g in groups])
+        (metrics,) = self.executor.gang("learner", "update", plan, each=each)
+        self.clock["learn"] = time.perf_counter() - started
+        learned = dict(self.executor.get(metrics))
+        started = time.perf_counter()
+        self.ledger.advance(deliver(self.executor))
+        self.clock["sync"] = time.perf_counter() - started
+        return learned
+
+    def _observe(
+        self, iteration: int, groups: tuple[Scored, ...], planned: Planned, metrics: dict[str, float], *, changed: bool
+    ) -> None:
+        warnings = self.watch.observe(
+            iteration,
+            spread=planned.spread,
+            converged=False,
+            metrics=metrics,
+            changed=changed,
+            samples="".join(g.summary.samples_digest for g in groups),
+        )
+        self.ledger.warn([*planned.warnings, *warnings])

@@ -1,0 +1,127 @@
+"""The workers of each role: a room's plain class, built from a recipe where it will run.
+
+An executor makes them by `functools.partial(Worker, recipe, ...)`, in the driver's process or in an actor. A worker that
+was restarted is empty; the executor repeats `begin` and `load` before it sends work again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from burnish.data.errors import InfrastructureError
+from burnish.data.images import save_png
+from burnish.data.paste import paste_back
+from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, RubricVersion, SamplerSpec, Scores
+from burnish.data.sources import Source, make_source
+from burnish.platform.config import Recipe
+from burnish.policies.lora import add_adapter
+from burnish.policies.snapshot import base_digest, load_base
+from burnish.rewards.server import RewardServer
+from burnish.rollouts.evaluation import EvalPart, Evaluator, evaluation_examples
+from burnish.rollouts.rollouter import Rollouter, sample_examples
+
+
+def recipe_source(recipe: Recipe) -> Source:
+    """The recipe's examples; files were checked by the driver, so headers are enough here."""
+    return make_source(recipe.data, thorough=False)
+
+
+class RolloutWorker:
+    """Samples groups and evaluates, with the weights it was last given."""
+
+    def __init__(self, recipe: Recipe, seed: int, rank: int, world: int) -> None:
+        self._recipe = recipe
+        self._seed = seed
+        self._source = recipe_source(recipe)
+        self._rollouter: Rollouter | None = None
+        self._examples: dict[tuple[str, int], list[Example]] = {}
+
+    def begin(self, base: Path) -> str:
+        """Load the base and put a fresh adapter on it; returns the base's digest."""
+        recipe = self._recipe
+        policy = load_base(base)
+        digest = base_digest(policy.module)
+        add_adapter(policy.module, recipe.grpo.adapter)
+        self._rollouter = Rollouter(
+            policy,
+            base=digest,
+            source=self._source,
+            config=recipe.rollouts,
+            sampler=recipe.grpo.sampler,
+            group_size=recipe.grpo.group_size,
+            seed=self._seed,
+            keep_means=recipe.grpo.update.guard,
+        )
+        return digest
+
+    def _ready(self) -> Rollouter:
+        if self._rollouter is None:
+            raise InfrastructureError("this rollout worker has no policy yet: it was restarted")
+        return self._rollouter
+
+    def load(self, version: PolicyVersion, state: Mapping[str, np.ndarray]) -> tuple[int, str]:
+        """Take published weights; see `Rollouter.load`."""
+        return self._ready().load(version, state)
+
+    def sample(self, iteration: int, index: int, version: PolicyVersion) -> tuple[GroupSummary, Group]:
+        """Sample one group; see `Rollouter.sample`."""
+        return self._ready().sample(iteration, index, version)
+
+    def evaluate(
+        self, split: str, count: int, sampler: SamplerSpec, positions: Sequence[int], version: PolicyVersion
+    ) -> EvalPart:
+        """Rows of some positions of an evaluation, measured with `version`.
+
+        Raises:
+            InfrastructureError: this worker holds another version: load, then ask again.
+        """
+        rollouter = self._ready()
+        if rollouter.version != version:
+            raise InfrastructureError(f"asked for policy {version.number}, holds {rollouter.version.number}")
+        examples = self._evaluated(split, count)
+        evaluator = Evaluator(
+            self._recipe.evaluation, sample=lambda batch, spec: sample_examples(rollouter.policy, batch, spec)
+        )
+        return evaluator.evaluate([examples[i] for i in positions], sampler=sampler, positions=positions)
+
+    def _evaluated(self, split: str, count: int) -> list[Example]:
+        key = (split, count)
+        if key not in self._examples:
+            config = self._recipe.evaluation
+            self._examples[key] = evaluation_examples(
+                self._source, split, count=count, block=self._recipe.data.block, config=config
+            )
+        return self._examples[key]
+
+    def pictures(self, split: str, count: int, positions: Sequence[int], folder: Path, stage: str) -> None:
+        """Write what a report shows of some examples: input, target, references, and this version's output."""
+        rollouter = self._ready()
+        sampler = SamplerSpec("ode", rollouter.sampler.num_steps, shift=rollouter.sampler.shift)
+        folder.mkdir(parents=True, exist_ok=True)
+        for position in positions:
+            example = self._evaluated(split, count)[position]
+            assert example.image is not None and example.target is not None and example.mask is not None
+            output = sample_examples(rollouter.policy, [example], sampler)[0]
+            shown = {"input": example.image, "target": example.target, "mask": example.mask}
+            shown |= {f"reference-{k}": r.image for k, r in enumerate(example.references)}
+            shown[stage] = paste_back(example.image, output, example.mask)
+            for name, image in shown.items():
+                save_png(folder / f"{position:04d}-{name}.png", image)
+
+
+class RewardWorker:
+    """Scores groups under the rubric it was last given."""
+
+    def __init__(self, recipe: Recipe, rank: int, world: int) -> None:
+        self._server = RewardServer(recipe.rewards)
+
+    def version(self) -> RubricVersion:
+        """The active rubric."""
+        return self._server.version
+
+    def score(self, group: Group) -> Scores:
+        """Score one group; see `RewardServer.score`."""
+        return self._server.score(group)
