@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+Aggregation = Literal["weighted_sum", "gdpo", "gdpo_trl"]
+"""weighted_sum: normalise the weighted sum in the group (GRPO); gdpo: normalise each reward in the group, then the
+weighted sum over the batch; gdpo_trl: gdpo with sample deviation and +1e-4, as NVIDIA's code."""
 
 
 class AdvantageConfig(BaseModel):
@@ -19,23 +23,12 @@ class AdvantageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["grpo", "gdpo", "gdpo_trl"] = Field(
-        "grpo",
-        description="grpo: normalise the weighted sum in the group; gdpo: normalise each reward in the group, then the "
-        "weighted sum over the batch; gdpo_trl: gdpo with sample deviation and +1e-4, as NVIDIA's code",
-    )
     std: Literal["group", "global"] = Field(
-        "group", description="grpo only: the deviation of the group, or of all samples of the iteration"
+        "group", description="weighted_sum only: the deviation of the group, or of all samples of the iteration"
     )
     floor: Literal["max", "plus"] = Field("max", description="divide by max(std, eps) or by std + eps")
     eps: float = Field(1e-6, description="floor of a standard deviation", gt=0.0, allow_inf_nan=False)
     clip: float = Field(5.0, description="advantages are clipped to +-clip", gt=0.0)
-
-    @model_validator(mode="after")
-    def _check(self) -> AdvantageConfig:
-        if self.std == "global" and self.kind != "grpo":
-            raise ValueError(f"std: got global with kind {self.kind}, allowed only with kind grpo")
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +64,7 @@ def advantages(
     *,
     weights: Mapping[str, float],
     config: AdvantageConfig,
+    aggregation: Aggregation = "weighted_sum",
 ) -> Advantages:
     """Advantages of one iteration (DyRef eq. 7's A_i; Flow-GRPO eq. 4; GDPO).
 
@@ -78,7 +72,8 @@ def advantages(
         rewards: name -> [P,G]; values where `valid` is False are not read.
         valid: name -> bool [P,G].
         weights: name -> weight of that reward.
-        config: which variant.
+        config: deviation, its floor and the clip.
+        aggregation: how several rewards become one; the rubric's.
 
     Raises:
         ValueError: names or shapes of the three mappings differ.
@@ -91,8 +86,11 @@ def advantages(
         raise ValueError(f"rewards and masks must share one shape [P,G], got {sorted(shapes)}")
     clean = {n: np.where(valid[n], np.asarray(rewards[n], np.float64), 0.0) for n in names}
     present = np.logical_or.reduce([np.asarray(valid[n], bool) for n in names])
-    combine = _weighted_sum if config.kind == "grpo" else _gdpo
-    values = combine(clean, valid, weights=weights, present=present, config=config)
+    if aggregation == "weighted_sum":
+        values = _weighted_sum(clean, valid, weights=weights, present=present, config=config)
+    else:
+        scale = _Scale(1, "plus", 1e-4) if aggregation == "gdpo_trl" else _Scale(0, config.floor, config.eps)
+        values = _gdpo(clean, valid, weights=weights, present=present, scale=scale)
     return Advantages(
         values=np.where(present, np.clip(values, -config.clip, config.clip), 0.0).astype(np.float32),
         valid=present,
@@ -156,10 +154,9 @@ def _gdpo(
     *,
     weights: Mapping[str, float],
     present: np.ndarray,
-    config: AdvantageConfig,
+    scale: _Scale,
 ) -> np.ndarray:
     """GDPO: each reward normalised in its group, weighted sum, then the whole batch normalised."""
-    scale = _Scale(1, "plus", 1e-4) if config.kind == "gdpo_trl" else _Scale(0, config.floor, config.eps)
     total = np.zeros(present.shape)
     for name in sorted(rewards):
         centred = _centre(rewards[name], valid[name])

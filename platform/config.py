@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from burnish.data.errors import ConfigError, Problem
 from burnish.data.layout import DataConfig
@@ -36,7 +37,7 @@ from burnish.rollouts.rollouter import RolloutConfig
 
 T = TypeVar("T")
 _MODEL = ConfigDict(frozen=True, extra="forbid", strict=True)
-_RUN_OPTION = {"run_option": True}
+_RUN_OPTION: JsonDict = {"run_option": True}
 
 
 class PolicyConfig(BaseModel):
@@ -44,8 +45,8 @@ class PolicyConfig(BaseModel):
 
     model_config = _MODEL
 
-    family: Literal["tiny"] = Field("tiny", description="name in the policy table")
-    tiny: TinyConfig = Field(TinyConfig(), description="shape of the tiny model; read where family is tiny")
+    family: Literal["tiny"] = Field(default="tiny", description="name in the policy table")
+    tiny: TinyConfig = Field(default=TinyConfig(), description="shape of the tiny model; read where family is tiny")
 
 
 class GrpoStage(BaseModel):
@@ -53,20 +54,20 @@ class GrpoStage(BaseModel):
 
     model_config = _MODEL
 
-    iterations: int = Field(20, description="sample, score, update", ge=1)
-    examples_per_iteration: int = Field(8, description="groups an iteration", ge=1)
-    group_size: int = Field(16, description="G, samples of one example", ge=2)
-    sampler: SamplerConfig = Field(SamplerConfig(), description="how trajectories are integrated")
-    adapter: AdapterConfig = Field(AdapterConfig(), description="what is trained")
-    advantages: AdvantageConfig = Field(AdvantageConfig(), description="how rewards become advantages")
-    dar: DarConfig = Field(DarConfig(), description="how hard groups are weighted")
-    update: GrpoConfig = Field(GrpoConfig(), description="objective, KL, batches, optimiser")
+    iterations: int = Field(default=20, description="sample, score, update", ge=1)
+    examples_per_iteration: int = Field(default=8, description="groups an iteration", ge=1)
+    group_size: int = Field(default=16, description="G, samples of one example", ge=2)
+    sampler: SamplerConfig = Field(default=SamplerConfig(), description="how trajectories are integrated")
+    adapter: AdapterConfig = Field(default=AdapterConfig(), description="what is trained")
+    advantages: AdvantageConfig = Field(default=AdvantageConfig(), description="how rewards become advantages")
+    dar: DarConfig = Field(default=DarConfig(), description="how hard groups are weighted")
+    update: GrpoConfig = Field(default=GrpoConfig(), description="objective, KL, batches, optimiser")
 
 
 class RewardsConfig(RubricConfig):
     """The rubric and how many servers score under it."""
 
-    workers: int = Field(1, description="reward actors", ge=1, json_schema_extra=_RUN_OPTION)
+    workers: int = Field(default=1, description="reward actors", ge=1, json_schema_extra=_RUN_OPTION)
 
 
 class LearnersConfig(BaseModel):
@@ -74,8 +75,8 @@ class LearnersConfig(BaseModel):
 
     model_config = _MODEL
 
-    engine: EngineConfig = Field(EngineConfig(), description="DeepSpeed or plain torch")
-    ranks: int = Field(1, description="learner processes; another number changes results by about 1e-6", ge=1)
+    engine: EngineConfig = Field(default=EngineConfig(), description="DeepSpeed or plain torch")
+    ranks: int = Field(default=1, description="learner processes; another number changes results by about 1e-6", ge=1)
 
 
 class CheckpointConfig(BaseModel):
@@ -84,13 +85,17 @@ class CheckpointConfig(BaseModel):
     model_config = _MODEL
 
     every: int = Field(
-        1, description="GRPO iterations between commits; the last one is committed anyway", ge=1,
+        default=1,
+        description="GRPO iterations between commits; the last one is committed anyway",
+        ge=1,
         json_schema_extra=_RUN_OPTION,
-    )  # fmt: skip
+    )
     keep_last: int = Field(
-        2, description="newest commits that stay beside the best; 2 so that a damaged one has a fall-back", ge=2,
+        default=2,
+        description="newest commits that stay beside the best, >= 2: one to fall back to",
+        ge=2,
         json_schema_extra=_RUN_OPTION,
-    )  # fmt: skip
+    )
 
 
 class Recipe(BaseModel):
@@ -101,22 +106,26 @@ class Recipe(BaseModel):
     name: str = Field(
         description="part of the run id", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", json_schema_extra=_RUN_OPTION
     )
-    description: str = Field("", description="what it is for", json_schema_extra=_RUN_OPTION)
-    evidence: str = Field("", description="how well it is proved, and by what", json_schema_extra=_RUN_OPTION)
-    stages: tuple[Literal["sft", "grpo"], ...] = Field(("sft", "grpo"), description="in this order", min_length=1)
-    data: DataConfig = Field(DataConfig(), description="which examples")
-    policy: PolicyConfig = Field(PolicyConfig(), description="which model")
-    sft: SftConfig = Field(SftConfig(), description="supervised: trains all weights; its result is GRPO's base")
-    grpo: GrpoStage = Field(GrpoStage(), description="reinforcement learning on groups of samples")
+    description: str = Field(default="", description="what it is for", json_schema_extra=_RUN_OPTION)
+    evidence: str = Field(default="", description="how well it is proved, and by what", json_schema_extra=_RUN_OPTION)
+    stages: tuple[Literal["sft", "grpo"], ...] = Field(
+        default=("sft", "grpo"), description="in this order", min_length=1
+    )
+    data: DataConfig = Field(default=DataConfig(), description="which examples")
+    policy: PolicyConfig = Field(default=PolicyConfig(), description="which model")
+    sft: SftConfig = Field(default=SftConfig(), description="supervised: trains all weights; its result is GRPO's base")
+    grpo: GrpoStage = Field(default=GrpoStage(), description="reinforcement learning on groups of samples")
     rewards: RewardsConfig = Field(description="what scores, and how it is combined")
-    rollouts: RolloutConfig = Field(RolloutConfig(), description="how groups are collected")
-    learners: LearnersConfig = Field(LearnersConfig(), description="where updates are computed")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how much is evaluated, how often")
-    guard: GuardConfig = Field(GuardConfig(), description="when gold metrics overrule the reward")
-    watch: WatchConfig = Field(WatchConfig(), description="when a run without a signal stops")
-    refiner: RefinerConfig = Field(RefinerConfig(), description="how an image of any size is cropped and pasted")
-    checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="commits of the run's state")
-    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow", json_schema_extra=_RUN_OPTION)
+    rollouts: RolloutConfig = Field(default=RolloutConfig(), description="how groups are collected")
+    learners: LearnersConfig = Field(default=LearnersConfig(), description="where updates are computed")
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="how much is evaluated, how often")
+    guard: GuardConfig = Field(default=GuardConfig(), description="when gold metrics overrule the reward")
+    watch: WatchConfig = Field(default=WatchConfig(), description="when a run without a signal stops")
+    refiner: RefinerConfig = Field(
+        default=RefinerConfig(), description="how an image of any size is cropped and pasted"
+    )
+    checkpoints: CheckpointConfig = Field(default=CheckpointConfig(), description="commits of the run's state")
+    tracking: TrackingConfig = Field(default=TrackingConfig(), description="MLflow", json_schema_extra=_RUN_OPTION)
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

@@ -61,7 +61,7 @@ class Console:
             return
         done, last = 0, -math.inf
 
-        def advance(steps: int = 1) -> None:
+        def advance(steps: int, /) -> None:
             nonlocal done, last
             done += steps
             now = self._clock()
@@ -91,7 +91,7 @@ class Console:
         )
         with Progress(*columns, console=RichConsole(file=self._stream), transient=True) as bar:
             task = bar.add_task(description[:30], total=total)
-            yield lambda steps=1: bar.advance(task, steps)
+            yield lambda steps: bar.advance(task, steps)
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -141,11 +141,11 @@ def note(text: str) -> None:
 
 def report_error(error: BurnishError, *, json_lines: bool, stream: TextIO | None = None) -> int:
     """Write an error for people or machines; returns the exit code."""
-    stream = stream if stream is not None else sys.stderr
+    output = stream if stream is not None else sys.stderr
     if json_lines:
         problems = [{"field": p.field, "got": p.got, "allowed": p.allowed, "hint": p.hint} for p in error.problems]
         entry = {"event": "error", "code": error.exit_code, "kind": type(error).__name__, "message": error.message}
-        stream.write(json.dumps({**entry, "problems": problems}) + "\n")
+        output.write(json.dumps({**entry, "problems": problems}) + "\n")
     else:
-        stream.write(f"error: {error}\n")
+        output.write(f"error: {error}\n")
     return error.exit_code

@@ -65,7 +65,7 @@ class LearnerWorker:
 
     def begin_sft(self, checkpoint: Path | None) -> None:
         """Build a fresh policy and its trainer; continue from a verified checkpoint where there is one."""
-        recipe, config = self._recipe, self._recipe.sft.update
+        recipe, config = self._recipe, self._recipe.sft
         policy = new_policy(recipe.policy.tiny)
         num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
         make = engine_factory(
@@ -87,7 +87,7 @@ class LearnerWorker:
 
     def _chunks(self, step: int) -> list[list[Example]]:
         """This rank's chunks of a step: examples of one geometry each."""
-        config, data = self._recipe.sft.update, self._recipe.data
+        config, data = self._recipe.sft, self._recipe.data
         chunks = chunk_indices(
             step,
             num_chunks=config.batch // config.micro_batch,

@@ -7,6 +7,7 @@ journal lines beyond the commit's offsets are read for what they remember, then 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -135,13 +136,20 @@ class Ledger:
                 )
 
     def finish(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
-        """An iteration (SFT: a block of steps) is done: log it, commit it where due, tell MLflow."""
+        """Iteration number `iteration` (SFT: the block of steps that ends there) is done: log, commit, tell MLflow.
+
+        Args:
+            iteration: finished iterations of the stage, this one included.
+            metrics: flat numbers.
+            seconds: name of SECONDS -> wall seconds.
+        """
         for name, value in seconds.items():
             self.seconds[name] += value
-        self.iteration = iteration + 1
+        self.iteration = iteration
         self.counts["resent"] = self._executor.resent
         self.metrics.log(self.stage, self.iteration, {**metrics, **{f"seconds/{k}": v for k, v in seconds.items()}})
-        if self.iteration % self._recipe.checkpoints.every == 0 or self.iteration == self.total:
+        due = self.stage == "sft" or self.iteration % self._recipe.checkpoints.every == 0
+        if due or self.iteration == self.total or self.notes.get("ended"):
             self.commit()
         self._tracker.log(self.stage, self.iteration, metrics)
 
@@ -149,10 +157,11 @@ class Ledger:
     def total(self) -> int:
         """Iterations (SFT: steps) of the whole stage."""
         recipe = self._recipe
-        return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.update.steps
+        return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.steps
 
     def commit(self) -> None:
         """Have the learner commit the stage's state as it is now; old commits beyond the newest and the best go."""
+        started = time.perf_counter()
         driver = {
             "stage": self.stage,
             "iteration": self.iteration,
@@ -169,6 +178,7 @@ class Ledger:
         (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
         self.digests = dict(self._executor.get(saved))
         prune(self.checkpoints, self._recipe.checkpoints.keep_last, {self.best} - {""})
+        self.seconds["commit"] += time.perf_counter() - started
 
     def name(self, iteration: int | None = None) -> str:
         """Name of an iteration's commit, the current one's by default."""

@@ -121,15 +121,28 @@ def read_value(text: str, *, field: str) -> Any:
 
 
 def write_yaml(tree: dict[str, Any]) -> str:
-    """Text of a tree that `read_yaml` reads back to equal values, keys in the tree's order."""
+    """Text of a tree that `read_yaml` reads back to equal values: a key a line, lists of plain values in brackets."""
     from ruamel.yaml import YAML
 
     stream = io.StringIO()
     yaml = YAML(pure=True)
-    yaml.default_flow_style = None
+    yaml.default_flow_style = False
     yaml.width = 100
-    yaml.dump(tree, stream)
+    yaml.dump(_flowing(tree), stream)
     return stream.getvalue()
+
+
+def _flowing(value: Any) -> Any:
+    from ruamel.yaml.comments import CommentedSeq
+
+    if isinstance(value, dict):
+        return {key: _flowing(entry) for key, entry in value.items()}
+    if not isinstance(value, list):
+        return value
+    result = CommentedSeq(_flowing(entry) for entry in value)
+    if not any(isinstance(entry, dict | list) for entry in value):
+        result.fa.set_flow_style()
+    return result
 
 
 def _loader() -> YAML:

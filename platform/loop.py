@@ -7,11 +7,12 @@ on disk, so a run that was killed goes on with the same bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from burnish.data.records import GroupSummary, Scores, UpdatePlan
 from burnish.data.sources import iteration_indices
+from burnish.learners.split import rank_groups
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle
 from burnish.platform.ledger import Ledger
@@ -39,14 +40,17 @@ class GrpoLoop:
         executor: where roles run; they have begun and hold the ledger's version.
         ledger: counters, journal, metrics and checkpoints of the run.
         watch: alarm for a run without a learning signal.
-        after: called with the finished iteration; evaluates, shows, decides. True ends the stage.
+        after: called with the number of finished iterations and the mean reward, before they are committed; evaluates
+            on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
+        interrupted: asked after each commit; True leaves the loop.
     """
 
     recipe: Recipe
     executor: Executor
     ledger: Ledger
     watch: Watch
-    after: Callable[[int], bool]
+    after: Callable[[int, float], dict[str, float]]
+    interrupted: Callable[[], bool]
     buffer: FixedLagBuffer[Scored] = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
 
@@ -64,9 +68,10 @@ class GrpoLoop:
             before = stage.version
             metrics = self._learn(planned.plan, groups)
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
+            assessed = self.after(iteration + 1, planned.metrics["reward/total/mean"])
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
-            stage.finish(iteration, planned.metrics | metrics, self.clock)
-            if self.after(iteration + 1):
+            stage.finish(iteration + 1, planned.metrics | metrics | assessed, self.clock)
+            if stage.notes.get("ended") or self.interrupted():
                 return
 
     def _ask(self) -> dict[Handle, tuple[int, int, Handle]]:
@@ -120,7 +125,7 @@ class GrpoLoop:
 
     def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:
         started = time.perf_counter()
-        each = self.recipe.rank_groups([g.group for g in groups])
+        each = self._shares([g.group for g in groups])
         (metrics,) = self.executor.gang("learner", "update", plan, each=each)
         self.clock["learn"] = time.perf_counter() - started
         learned = dict(self.executor.get(metrics))
@@ -128,6 +133,12 @@ class GrpoLoop:
         self.ledger.advance(deliver(self.executor))
         self.clock["sync"] = time.perf_counter() - started
         return learned
+
+    def _shares(self, groups: Sequence[Handle]) -> list[list[Handle]]:
+        """Each learner rank's groups, in the order it needs them."""
+        ranks, updates = self.recipe.learners.ranks, self.recipe.grpo.update.updates_per_iteration
+        dealt = [rank_groups(len(groups), updates=updates, rank=rank, world=ranks) for rank in range(ranks)]
+        return [[groups[i] for block in blocks for i in block] for blocks in dealt]
 
     def _observe(
         self, iteration: int, groups: tuple[Scored, ...], planned: Planned, metrics: dict[str, float], *, changed: bool

@@ -14,6 +14,7 @@ from burnish.data.records import GroupPlan, Scores, UpdatePlan
 from burnish.learners.advantages import AdvantageConfig, advantages
 from burnish.learners.dar import DarConfig, group_weights, performance
 from burnish.rewards.rubric import RubricConfig
+from burnish.rollouts.metrics import reward_statistics
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,13 @@ def make_plan(
         GroupPlan(s.example_id, found.values[i], found.valid[i], float(difficulty.weights[i]))
         for i, s in enumerate(scores)
     )
-    metrics = {f"reward/{n}": _mean(np.stack([s.raw[n] for s in scores]), _valid(scores, n)) for n in scores[0].raw}
-    metrics |= {f"reward_zero_spread/{n}": share for n, share in found.zero_spread.items()}
-    metrics |= {f"reward_missing/{n}": 1.0 - float(_valid(scores, n).mean()) for n in scores[0].raw}
-    metrics["reward_missing_samples"] = float((~found.valid).sum())
+    metrics: dict[str, float] = {}
+    for name in scores[0].raw:
+        values, present_here = np.stack([s.raw[name] for s in scores]), np.stack([s.valid[name] for s in scores])
+        metrics |= {f"reward/{name}/{k}": v for k, v in reward_statistics(values, present_here).items()}
+    total = np.add.reduce([weights[n] * np.where(valid[n], scaled[n], 0.0) for n in names])
+    everything = reward_statistics(total, np.logical_and.reduce([valid[n] for n in names]))
+    metrics |= {f"reward/total/{k}": v for k, v in everything.items()}
     if dar.enabled:
         metrics["dar/effective_spread"] = difficulty.effective_spread
         metrics["dar/active_fraction"] = difficulty.active_fraction
@@ -77,10 +81,3 @@ def make_plan(
     spread = float(found.values.std(axis=1).max())
     return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, warnings)
 
-
-def _valid(scores: Sequence[Scores], name: str) -> np.ndarray:
-    return np.stack([s.valid[name] for s in scores])
-
-
-def _mean(values: np.ndarray, valid: np.ndarray) -> float:
-    return float(values[valid].mean(dtype=np.float64)) if valid.any() else float("nan")

@@ -17,12 +17,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from burnish.data.errors import BurnishError
 from burnish.platform.journal import Journal, encode
 from burnish.platform.runs import Run, write_json
 
-_OPTION = {"run_option": True}
+_OPTION: JsonDict = {"run_option": True}
 _PAUSES = (0.5, 2.0, 10.0, 30.0)
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "databricks")
 
@@ -32,15 +33,19 @@ class TrackingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    enabled: bool = Field(True, description="log to MLflow; false = metrics.jsonl only", json_schema_extra=_OPTION)
+    enabled: bool = Field(
+        default=True, description="log to MLflow; false = metrics.jsonl only", json_schema_extra=_OPTION
+    )
     uri: str | None = Field(
-        None, description="tracking URI; null = sqlite file mlflow.db beside the runs", json_schema_extra=_OPTION
+        default=None,
+        description="tracking URI; null = sqlite file mlflow.db beside the runs",
+        json_schema_extra=_OPTION,
     )
     experiment: str = Field(
-        "burnish", description="experiment name", min_length=1, max_length=200, json_schema_extra=_OPTION
+        default="burnish", description="experiment name", min_length=1, max_length=200, json_schema_extra=_OPTION
     )
     close_seconds: float = Field(
-        30.0, description="seconds to wait for MLflow when the run ends", ge=0.0, json_schema_extra=_OPTION
+        default=30.0, description="seconds to wait for MLflow when the run ends", ge=0.0, json_schema_extra=_OPTION
     )
 
     @model_validator(mode="after")
@@ -132,6 +137,7 @@ class Tracker:
 
     Attributes:
         failures: how often MLflow or the spool failed; the loop shows it and goes on.
+        last_error: what the last failure was, "" if none.
     """
 
     def __init__(
@@ -143,6 +149,7 @@ class Tracker:
         close_seconds: float = 30.0,
     ) -> None:
         self.failures = 0
+        self.last_error = ""
         self._spool = Journal(directory / "tracking" / "pending.jsonl", durable=False)
         self._sent_file = directory / "tracking" / "sent.json"
         self._connect, self._on_connect, self._close_seconds = connect, on_connect, close_seconds
@@ -203,8 +210,9 @@ class Tracker:
                     self._on_connect(sink.mlflow_run_id)
                 self._drain(sink)
                 failed = 0
-            except Exception:  # tracking must never stop training: any failure is counted and tried again
+            except Exception as error:  # tracking must never stop training: any failure is counted and tried again
                 sink, failed = None, failed + 1
+                self.last_error = f"{type(error).__name__}: {error}"
                 self.failures += 1
             if closing:
                 return
@@ -230,6 +238,7 @@ class NoTracker:
     """Stands in where tracking is disabled."""
 
     failures = 0
+    last_error = ""
     pending = 0
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:

@@ -60,16 +60,17 @@ def validate(model: type[ModelT], tree: Mapping[str, Any], *, source: str) -> Mo
 
 def _problems(model: type[BaseModel], details: Mapping[str, Any]) -> Iterator[Problem]:
     kind, context = details["type"], details.get("ctx", {})
-    shown, _ = _follow(model, details["loc"])
+    shown, annotations = _follow(model, details["loc"])
     field = ".".join(shown)
     if kind in ("value_error", "assertion_error"):
-        yield from _validator_problems(field, context.get("error"), details)
+        inner = {name for annotation in annotations for m in _models_in(annotation) for name in m.model_fields}
+        yield from _validator_problems(field, inner, context.get("error"), details)
     elif kind == "extra_forbidden":
         yield _unknown_key(model, details["loc"])
     elif kind == "missing":
         yield Problem(field, "nothing", "a value (required)")
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = _join(field, str(context["discriminator"]).strip("'"))
+        tag = ".".join([*shown, str(context["discriminator"]).strip("'")])
         yield Problem(tag, repr(context.get("tag")), str(context.get("expected_tags", "a value (required)")))
     else:
         yield Problem(field, _shown(details["input"]), _allowed(kind, context, str(details["msg"])))
@@ -83,22 +84,26 @@ def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
     return f"{text} (not quoted)" if kind in ("int_type", "float_type", "bool_type") else text
 
 
-def _validator_problems(field: str, error: object, details: Mapping[str, Any]) -> Iterator[Problem]:
+def _validator_problems(field: str, inner: set[str], error: object, details: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a model's own validator said; names are relative to the model, `inner` are its fields."""
     if isinstance(error, ConfigError) and error.problems:
         for problem in error.problems:
-            yield Problem(_join(field, problem.field), problem.got, problem.allowed, problem.hint)
+            yield Problem(_join(field, problem.field, inner), problem.got, problem.allowed, problem.hint)
         return
     for line in str(error or details["msg"]).splitlines():
         name, found, rest = line.partition(": got ")
         got, allowed_found, allowed = rest.partition(", allowed ")
         if found and allowed_found:
-            yield Problem(_join(field, name), got, allowed)
+            yield Problem(_join(field, name, inner), got, allowed)
         else:
             yield Problem(field or "recipe", _shown(details["input"]), line)
 
 
-def _join(prefix: str, name: str) -> str:
-    return name if not prefix or name == prefix or name.startswith(f"{prefix}.") else f"{prefix}.{name}"
+def _join(prefix: str, name: str, inner: set[str]) -> str:
+    """The dotted path of a name said by a validator of a model (relative) or of a field (its own name)."""
+    if not prefix:
+        return name
+    return f"{prefix}.{name}" if name.split(".")[0] in inner or not prefix.endswith(name) else prefix
 
 
 def _shown(value: object) -> str:

@@ -47,7 +47,7 @@ class Watch:
             iteration: which one, for the text.
             spread: largest standard deviation of a group's combined reward.
             converged: every valid reward is at the best value of its range.
-            metrics: the learner's; `grad_norm` and `skipped_steps` are read.
+            metrics: the learner's; `grad_norm`, `updates` and `skipped_updates` are read.
             changed: the policy digest differs from the previous version's.
             samples: digest of all samples of this iteration.
 
@@ -59,7 +59,7 @@ class Watch:
             "the gradient is zero": metrics["grad_norm"] <= 0.0 and not converged,
             "the update did not change the policy": not changed and not converged,
             "the samples are those of the previous iteration": samples == self.last_samples,
-            "every optimiser step was non-finite and skipped": metrics.get("skipped_steps", 0.0) >= metrics["steps"],
+            "every optimiser step was non-finite and skipped": metrics["skipped_updates"] >= metrics["updates"] > 0,
         }
         self.last_samples = samples
         self.missing = {sign: self.missing.get(sign, 0) + 1 for sign, hit in signs.items() if hit}

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from burnish.data.errors import InfrastructureError
-from burnish.data.images import save_png
-from burnish.data.paste import paste_back
 from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, RubricVersion, SamplerSpec, Scores
 from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
@@ -71,7 +69,13 @@ class RolloutWorker:
         return self._ready().sample(iteration, index, version)
 
     def evaluate(
-        self, split: str, count: int, sampler: SamplerSpec, positions: Sequence[int], version: PolicyVersion
+        self,
+        split: str,
+        count: int,
+        sampler: SamplerSpec,
+        positions: Sequence[int],
+        keep: Sequence[str],
+        version: PolicyVersion,
     ) -> EvalPart:
         """Rows of some positions of an evaluation, measured with `version`.
 
@@ -85,7 +89,8 @@ class RolloutWorker:
         evaluator = Evaluator(
             self._recipe.evaluation, sample=lambda batch, spec: sample_examples(rollouter.policy, batch, spec)
         )
-        return evaluator.evaluate([examples[i] for i in positions], sampler=sampler, positions=positions)
+        chosen = [examples[i] for i in positions]
+        return evaluator.evaluate(chosen, sampler=sampler, positions=positions, keep=keep)
 
     def _evaluated(self, split: str, count: int) -> list[Example]:
         key = (split, count)
@@ -95,21 +100,6 @@ class RolloutWorker:
                 self._source, split, count=count, block=self._recipe.data.block, config=config
             )
         return self._examples[key]
-
-    def pictures(self, split: str, count: int, positions: Sequence[int], folder: Path, stage: str) -> None:
-        """Write what a report shows of some examples: input, target, references, and this version's output."""
-        rollouter = self._ready()
-        sampler = SamplerSpec("ode", rollouter.sampler.num_steps, shift=rollouter.sampler.shift)
-        folder.mkdir(parents=True, exist_ok=True)
-        for position in positions:
-            example = self._evaluated(split, count)[position]
-            assert example.image is not None and example.target is not None and example.mask is not None
-            output = sample_examples(rollouter.policy, [example], sampler)[0]
-            shown = {"input": example.image, "target": example.target, "mask": example.mask}
-            shown |= {f"reference-{k}": r.image for k, r in enumerate(example.references)}
-            shown[stage] = paste_back(example.image, output, example.mask)
-            for name, image in shown.items():
-                save_png(folder / f"{position:04d}-{name}.png", image)
 
 
 class RewardWorker:

@@ -57,7 +57,7 @@ class RubricConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     rewards: tuple[RewardSpec, ...] = Field(min_length=1, description="in the order they are scored and logged")
-    aggregation: Literal["gdpo", "weighted_sum"] = Field(
+    aggregation: Literal["gdpo", "gdpo_trl", "weighted_sum"] = Field(
         "gdpo", description="gdpo: normalise each reward within the group, then weigh; weighted_sum: weigh raw values"
     )
 

@@ -91,10 +91,10 @@ def thin(points: Sequence[Point], *, limit: int = MAX_POINTS) -> list[Point]:
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
-    """Trailing mean over an eighth of the points, at least three."""
-    window = max(3, len(points) // 8)
-    parts = [points[max(0, i + 1 - window) : i + 1] for i in range(len(points))]
-    return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
+    """Centred mean over about an eighth of the points, at least three; one-sided at both ends."""
+    half = max(1, len(points) // 16)
+    parts = [points[max(0, i - half) : i + half + 1] for i in range(len(points))]
+    return [(points[i][0], sum(y for _, y in part) / len(part)) for i, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _frame(chart: Chart, points: Sequence[Point]) -> _Frame:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     ys += [] if chart.guide is None else [chart.guide]
     log = chart.log and min(ys) > 0
-    low, high = min(ys), max(ys)
+    low, high = min(ys), max(ys) or (1.0 if min(ys) == 0 else 0.0)
     pad = (high - low) * 0.06 or max(abs(high) * 0.1, 1e-6)
     if log:
         low, high = low / 1.12, high * 1.12

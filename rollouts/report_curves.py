@@ -82,7 +82,7 @@ def _label(key: str, pattern: str) -> str:
     if len(parts) == len(marks):
         free = [p for p, m in zip(parts, marks, strict=True) if "*" in m]
         if free:
-            return (f"{parts[0]} " if parts[0] in ("dev", "heldout") else "") + " ".join(free)
+            return (f"{parts[0]} " if parts[0] in ("dev", "heldout") else "") + " ".join(free).replace("_", " ")
     return parts[-1].replace("_", " ")
 
 

@@ -59,17 +59,22 @@ def _claim(stages: Mapping[str, Any]) -> tuple[str, str]:
     change = last.change
     if len(figures) < 3 or change is None or change["mean"] is None:
         share = 1 - last.value / first.value if first.value > 0 else 0.0
-        return f"{escape(last.label)} removes <em>{share:.0%}</em> of the degraded input's error", below
-    low, high = change.get("low"), change.get("high")
-    size, certain = abs(change["mean"]), low is not None and high is not None and (low > 0 or high < 0)
-    interval = f" (95 % interval {percent(low)} to {percent(high)})" if low is not None else ""
-    if not certain:
-        return (
-            f"{escape(last.label)} changed the held-out error by {percent(change['mean'])}{interval}, not clear of 0",
-            below,
-        )
-    verb = "lowers" if change["mean"] < 0 else "raises"
-    return f"{escape(last.label)} {verb} the held-out error by <em>{size:.1%}</em>{interval}", below
+        return f"{escape(last.label)} removes <em>{100 * share:.0f} %</em> of the degraded input's error", below
+    return f"{escape(last.label)} {_effect(change)}", below
+
+
+def _effect(change: Mapping[str, Any]) -> str:
+    """What a relative change with its interval says: lowers, raises, or cannot be told from 0."""
+    mean, low, high = change["mean"], change.get("low"), change.get("high")
+    if low is None or high is None:
+        return f"changed the held-out error by {percent(mean)}"
+    if low <= 0 <= high:
+        between = f"95 % interval {percent(low)} to {percent(high)}"
+        return f"changed the held-out error by {percent(mean)}, not clear of 0 <small>{between}</small>"
+    ends = sorted((abs(low), abs(high)))
+    verb = "lowers" if high < 0 else "raises"
+    interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    return f"{verb} the held-out error by <em>{100 * abs(mean):.1f} %</em> <small>95 % interval {interval} %</small>"
 
 
 def hero(run_id: str, summary: Mapping[str, Any]) -> str:
@@ -125,7 +130,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], events: Sequence[Event]) -> str
         listed = "".join(f"<li>iteration {e.step:g}: {escape(e.label)}</li>" for e in marked)
         legend = f'<ol class="events" aria-label="Events in the curves">{listed}</ol>' if listed else ""
         rest = "".join(chart_card(c, marked) for c in more)
-        fold = f'<details><summary>{len(more)} more metrics</summary><div class="charts">{rest}</div></details>'
+        fold = f'<details><summary>More metrics ({len(more)})</summary><div class="charts">{rest}</div></details>'
         body = f'{legend}<div class="charts">{cards}</div>{fold if rest else ""}'
         parts.append(section(_STAGE_TITLES.get(stage, stage), body if cards or rest else ""))
     return "".join(parts)

@@ -15,7 +15,8 @@ header{background:var(--card);border-bottom:1px solid var(--line);padding:28px 0
 .brand code{overflow-wrap:anywhere}
 h1{font-size:clamp(26px,3.6vw,40px);line-height:1.15;letter-spacing:-.02em;margin:22px 0 8px;
 max-width:24em;font-weight:700}
-h1 em{font-style:normal;color:var(--accent)}
+h1 em{font-style:normal;color:var(--accent);white-space:nowrap}
+h1 small{font-size:.55em;font-weight:500;color:var(--soft);letter-spacing:0;white-space:nowrap}
 .lead{color:var(--soft);margin:0 0 22px;max-width:62em}
 h2{font-size:22px;letter-spacing:-.01em;margin:44px 0 4px}
 h3{font-size:15px;margin:0;font-weight:650}
@@ -28,9 +29,9 @@ h3{font-size:15px;margin:0;font-weight:650}
 .bars i{display:block;height:20px;border-radius:4px;background:var(--line);min-width:3px;flex:0 0 auto}
 .bars .last i{background:var(--accent)}
 .bars b{font-variant-numeric:tabular-nums;font-size:18px}
-.bars span{white-space:nowrap;color:var(--soft);font-size:14px}
+.bars dd>span{white-space:nowrap;color:var(--soft);font-size:14px}
 .track{flex:0 1 46%;min-width:40px}
-.good{color:var(--good)}.bad{color:var(--bad)}
+.good,.bars .good{color:var(--good)}.bad,.bars .bad{color:var(--bad)}
 .warn{border-left:4px solid var(--bad);margin:24px 0 0}
 .warn ul{margin:6px 0 0;padding-left:20px}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:16px;margin-top:12px}
@@ -57,24 +58,22 @@ summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;width:100%}
 caption{text-align:left;color:var(--soft);padding:4px 0}
-th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:7px 7px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}
-thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
+thead th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;line-height:1.25}
 tr.primary th,tr.primary td{font-weight:700;background:var(--accent2)}
 .events{padding-left:22px;margin:10px 0 0;font-size:14px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,540px),1fr));gap:16px;margin-top:12px}
 .gallery article{min-width:0}
-.shots{display:flex;flex-wrap:wrap;gap:12px 10px;margin-top:10px}
-.shots figure{margin:0;flex:0 0 auto}
+.shots{display:grid;grid-auto-flow:column;grid-auto-columns:minmax(0,104px);gap:10px;margin-top:10px}
+.shots figure{margin:0;min-width:0}
 .shots figcaption{font-size:12.5px;line-height:1.3;text-align:center;margin-top:5px}
 .shots figcaption b{color:var(--ink);display:block}
-.frame{position:relative;width:96px;line-height:0}
-.frame img,.zoom{width:96px;height:auto;image-rendering:pixelated;border-radius:5px}
-.zoom{display:block;margin-top:5px;border:2px solid var(--accent)}
+.frame{position:relative;line-height:0}
+.shots img{display:block;width:100%;height:auto;image-rendering:pixelated;border-radius:5px}
+.shots .zoom{margin-top:5px;border:2px solid var(--accent)}
 .frame i{position:absolute;border:1.5px solid var(--accent);box-shadow:0 0 0 1px rgba(255,255,255,.6)}
-.ref{display:flex;align-items:flex-start;flex-wrap:wrap;gap:6px;max-width:96px}
-.ref img{width:96px;height:auto;image-rendering:pixelated;border-radius:5px}
-.ref.many img{width:45px}
+.ref{display:grid;gap:5px}.ref.many{grid-template-columns:1fr 1fr}
 .pill{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 9px;font-size:12px;
 color:var(--soft);margin-left:6px;font-weight:400}
 .stack{display:flex;height:26px;border-radius:6px;overflow:hidden;margin:10px 0 8px}
@@ -87,7 +86,8 @@ border-bottom:1px solid var(--line);padding:6px 0;min-width:0}
 code{font:13px ui-monospace,SFMono-Regular,Menlo,monospace}
 footer{margin:48px 0 30px;color:var(--soft);font-size:13px}
 @media (max-width:560px){main,header>div,footer>div{padding:0 16px}.bars{grid-template-columns:1fr;gap:2px}
-.bars dd{margin-bottom:10px}.track{flex-basis:34%}.bars span{white-space:normal}
-.frame,.frame img,.zoom,.ref,.ref img{width:96px}.ref.many img{width:45px}}
+.bars dd{margin-bottom:10px}.bars .track{flex:0 0 34%}.bars dd>span{white-space:normal}
+.shots{gap:5px;grid-auto-columns:minmax(0,1fr)}
+.shots figcaption{font-size:11px}.card{padding:14px}}
 @media print{body{background:#fff}.card{break-inside:avoid}}
 """

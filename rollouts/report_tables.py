@@ -17,6 +17,10 @@ _SAMPLERS = {"ode": "Deployment sampler (ODE)", "sde": "Training sampler (SDE)"}
 _GOLD = {"edge_ratio": "edge energy", "glyph_accuracy": "text read", "outside_mse": "outside error"}
 
 
+_Row = tuple[str, str, list[Mapping[str, Any]]]
+"""CSS class, name, and [before, after, change] figures by metric."""
+
+
 @dataclass(frozen=True)
 class StageFigure:
     """One bar of the headline: held-out masked error after a stage (or of the degraded input)."""
@@ -78,6 +82,16 @@ def _mean(metric: str, which: str) -> Callable[..., str]:
     return cell
 
 
+def _arrow(metric: str) -> Callable[..., str]:
+    """Before and after in one cell, the latter alone where there is no before."""
+
+    def cell(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any]) -> str:
+        old, new = number(_get(before, metric, "mean")), number(_get(after, metric, "mean"))
+        return new if old == "–" else f"{old} → {new}"
+
+    return cell
+
+
 def _relative(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any]) -> str:
     found = _get(change, "masked_mse", "relative") or {}
     if found.get("mean") is None:
@@ -88,7 +102,7 @@ def _relative(before: Mapping[str, Any], after: Mapping[str, Any], change: Mappi
 
 def _interval(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any]) -> str:
     found = _get(change, "masked_mse", "relative") or {}
-    return "–" if found.get("low") is None else f"{percent(found['low'])} to {percent(found['high'])}"
+    return "–" if found.get("low") is None else f"{percent(found['low'])[:-2]} to {percent(found['high'])}"
 
 
 def _count(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any]) -> str:
@@ -104,24 +118,20 @@ def _columns(stage: str, has_before: bool) -> list[_Column]:
     columns.append(_Column("pasted", _mean("masked_mse_pasted", "after")))
     if has_before:
         columns += [_Column("change", _relative), _Column("95 % interval", _interval)]
-    for metric, name in _GOLD.items():
-        if has_before:
-            columns.append(_Column(f"{name}, before", _mean(metric, "before")))
-        columns.append(_Column(f"{name}, after", _mean(metric, "after")))
-    return columns
+    return columns + [_Column(name, _arrow(metric)) for metric, name in _GOLD.items()]
 
 
-def _rows(held: Mapping[str, Any]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+def _rows(held: Mapping[str, Any]) -> list[_Row]:
     """(css class, name, [before, after, change]) of the primary set, every source and every scene."""
     parts = [held.get("before") or {}, held.get("after") or {}, held.get("change") or {}]
-    rows = [("primary", "primary set", [p.get("primary") or {} for p in parts])]
+    rows: list[_Row] = [("primary", "primary set", [p.get("primary") or {} for p in parts])]
     for level in ("sources", "scenes"):
         for name in _get(parts[1], level) or {}:
             rows.append(("", name.replace("_", " "), [_get(p, level, name) or {} for p in parts]))
     return rows
 
 
-def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, str, list[Mapping[str, Any]]]]) -> str:
+def _table(title: str, columns: Sequence[_Column], rows: Sequence[_Row]) -> str:
     cells = [[column.cell(*figures) for column in columns] for _, _, figures in rows]
     kept = [i for i in range(len(columns)) if any(row[i] != "–" for row in cells)]
     head = "".join(f'<th scope="col">{escape(columns[i].header)}</th>' for i in kept)
@@ -130,7 +140,8 @@ def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, str
         shown = "".join(f"<td>{row[i]}</td>" for i in kept)
         body.append(f'<tr class="{css}"><th scope="row">{escape(name)}</th>{shown}</tr>')
     return (
-        f'<div class="scroll"><table><caption>{escape(title)}</caption><thead><tr><th scope="col">examples</th>{head}'
+        f'<div class="scroll" role="region" aria-label="{escape(title)}" tabindex="0"><table>'
+        f'<caption>{escape(title)}</caption><thead><tr><th scope="col">examples</th>{head}'
         f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -139,7 +150,9 @@ def _breakdown(held: Mapping[str, Any], label: str) -> str:
     """Masked error of the input, before and after by one label of the primary set."""
     parts = [held.get("before") or {}, held.get("after") or {}, {}]
     names = _get(parts[1], "breakdown", label) or {}
-    rows = [("", str(n).replace("_", " "), [_get(p, "breakdown", label, n) or {} for p in parts]) for n in names]
+    rows: list[_Row] = [
+        ("", str(n).replace("_", " "), [_get(p, "breakdown", label, n) or {} for p in parts]) for n in names
+    ]
     columns = [
         _Column("n", _count),
         _Column("degraded input", _mean("input_masked_mse", "after")),

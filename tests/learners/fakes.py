@@ -9,8 +9,17 @@ import numpy as np
 import torch
 
 from burnish.data import seeding
-from burnish.data.records import Conditions, Example, Geometry, Group, GroupPlan, PolicyVersion, SamplerSpec
-from burnish.data.records import Trajectory, UpdatePlan
+from burnish.data.records import (
+    Conditions,
+    Example,
+    Geometry,
+    Group,
+    GroupPlan,
+    PolicyVersion,
+    SamplerSpec,
+    Trajectory,
+    UpdatePlan,
+)
 from burnish.policies.sampling import integrate, schedule
 
 SIDE, PATCH = 4, 2

@@ -114,6 +114,7 @@ def test_disabled_tracking_touches_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SQLAlchemy warns of what MLflow uses
 def test_mlflow_on_sqlite_holds_the_run_once_over_a_resume(tmp_path):
     run = RunStore(tmp_path).create("tiny", 0)
     config = TrackingConfig(close_seconds=200.0)
@@ -122,7 +123,7 @@ def test_mlflow_on_sqlite_holds_the_run_once_over_a_resume(tmp_path):
         for step in steps:
             t.log("grpo", step, {"loss": float(step)})
         t.finish(status)
-        assert (t.pending, t.failures) == (0, 0)
+        assert (t.pending, t.failures) == (0, 0), t.last_error
     known = run.info.mlflow_run_id
     sink = MlflowSink(config, runs_dir=tmp_path, run_id=run.id, mlflow_run_id=None, params={})
     assert sink.mlflow_run_id == known

@@ -1,0 +1,212 @@
+"""The stages of a run: supervised fine-tuning, then GRPO. Each begins where its newest commit left it.
+
+Called by `train.py`. A stage sets its workers up, runs, and leaves figures for the summary in its ledger's notes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from burnish.data.errors import InfrastructureError
+from burnish.data.records import PolicyVersion
+from burnish.data.sources import Source
+from burnish.platform.assessment import Assessor, metric_lines
+from burnish.platform.config import Recipe
+from burnish.platform.console import Console
+from burnish.platform.executor import Executor
+from burnish.platform.ledger import Ledger
+from burnish.platform.loop import GrpoLoop
+from burnish.platform.manifest import load_verified
+from burnish.platform.runs import Run
+from burnish.platform.sync import deliver
+from burnish.platform.tracking import NoTracker, Tracker
+from burnish.platform.watch import Watch
+from burnish.rollouts.eval_result import EvalResult
+from burnish.rollouts.guard import Observation, goodness, judge
+
+SFT_BLOCK = 50
+"""Steps of supervised fine-tuning between commits."""
+DEV_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything finished is committed."""
+
+
+@dataclass(eq=False)
+class Context:
+    """What every stage works with."""
+
+    run: Run
+    recipe: Recipe
+    executor: Executor
+    source: Source
+    tracker: Tracker | NoTracker
+    console: Console
+    interrupted: Callable[[], bool]
+
+    def ledger(self, stage: str) -> Ledger:
+        """A fresh ledger of a stage."""
+        return Ledger(
+            self.run,
+            stage,
+            recipe=self.recipe,
+            executor=self.executor,
+            tracker=self.tracker,
+            train_count=self.source.count("train"),
+        )
+
+    @property
+    def base(self) -> Path:
+        """What the adapter sits on."""
+        return self.run.path / "base"
+
+    @property
+    def assessor(self) -> Assessor:
+        """Asks the rollout workers for evaluations."""
+        return Assessor(self.recipe, self.executor, self.source)
+
+
+@dataclass(frozen=True, eq=False)
+class StageResult:
+    """A finished stage: its ledger, and held-out results before and after (label -> result)."""
+
+    ledger: Ledger
+    before: dict[str, EvalResult]
+    after: dict[str, EvalResult]
+
+
+def run_sft(context: Context) -> StageResult:
+    """Fine-tune all weights, write them as the run's base, evaluate."""
+    ledger = context.ledger("sft")
+    if not context.base.is_dir():
+        found = ledger.resume()
+        context.executor.gang("learner", "begin_sft", found)
+        _sft_steps(context, ledger)
+        (written,) = context.executor.gang("learner", "write_base", context.run.path)
+        context.executor.get(written)
+    else:
+        ledger.resume()
+    after = _assess_base(context, ledger)
+    return StageResult(ledger, {}, after)
+
+
+def _sft_steps(context: Context, ledger: Ledger) -> None:
+    total = context.recipe.sft.steps
+    with context.console.progress("fine-tuning", total) as advance:
+        advance(ledger.iteration)
+        while ledger.iteration < total:
+            started, first = time.perf_counter(), ledger.iteration
+            last = min(total, first + SFT_BLOCK - first % SFT_BLOCK)
+            (done,) = context.executor.gang("learner", "sft", first, last)
+            metrics = dict(context.executor.get(done))
+            ledger.finish(last, metrics, {"learn": time.perf_counter() - started})
+            advance(last - first)
+            if context.interrupted() and last < total:
+                raise Interrupted
+
+
+def _assess_base(context: Context, ledger: Ledger) -> dict[str, EvalResult]:
+    """Held-out results of the base, by rollout workers whose adapter changes nothing yet."""
+    load_verified(context.base)
+    _begin(context, None)
+    ledger.versions = {0: deliver(context.executor)}
+    return context.assessor.assess(ledger, "heldout", label="base")
+
+
+def _begin(context: Context, checkpoint: Path | None) -> None:
+    """Put learner and rollout workers on the base, the learner at a checkpoint.
+
+    Raises:
+        InfrastructureError: they hold different bases.
+    """
+    (held,) = context.executor.gang("learner", "begin_grpo", context.base, checkpoint)
+    digests = {context.executor.get(held), *context.executor.broadcast("rollout", "begin", context.base)}
+    if len(digests) != 1:
+        raise InfrastructureError(f"workers hold different bases: {sorted(d[:12] for d in digests)}")
+
+
+def run_grpo(context: Context) -> StageResult:
+    """Improve the base by GRPO under the guard's eyes; evaluate before and after."""
+    if not context.base.is_dir():
+        (written,) = context.executor.gang("learner", "write_base", context.run.path)
+        context.executor.get(written)
+    ledger = context.ledger("grpo")
+    before = _assess_base(context, context.ledger("grpo"))
+    found = ledger.resume()
+    _begin(context, found)
+    ledger.advance(deliver(context.executor))
+    watch = Watch(context.recipe.watch, **ledger.notes.get("watch", {}))
+    total = context.recipe.grpo.iterations
+    with context.console.progress("GRPO", total) as advance:
+        advance(ledger.iteration)
+
+        def after(iteration: int, reward: float) -> dict[str, float]:
+            advance(1)
+            return _after(context, ledger, watch, iteration, reward)
+
+        loop = GrpoLoop(context.recipe, context.executor, ledger, watch, after, context.interrupted)
+        if not ledger.notes.get("ended"):
+            loop.run()
+    if ledger.iteration < total and not ledger.notes.get("ended"):
+        raise Interrupted
+    _roll_back(context, ledger)
+    results = context.assessor.assess(ledger, "heldout", label=f"grpo-{ledger.iteration:06d}")
+    return StageResult(ledger, before, results)
+
+
+def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, reward: float) -> dict[str, float]:
+    """Between update and commit of an iteration: remember the watch, evaluate on dev where due, obey the guard."""
+    config, notes = context.recipe.evaluation, ledger.notes
+    notes["watch"] = {"missing": watch.missing, "last_samples": watch.last_samples}
+    notes.setdefault("rewards", []).append(reward if math.isfinite(reward) else None)
+    if not config.every or (iteration % config.every and iteration != ledger.total):
+        return {}
+    results = context.assessor.assess(ledger, "dev", label=f"grpo-{iteration:06d}")
+    gold = next(iter(results.values())).means()
+    rewards = [r for r in notes.pop("rewards") if r is not None]
+    mean = sum(rewards) / len(rewards) if rewards else math.nan
+    history = notes.setdefault("guard", [])
+    history.append({"iteration": iteration, "reward": mean, "gold": {k: gold[k] for k in DEV_METRICS}})
+    ledger.best = ledger.name(_best(context, history))
+    _judge(context, ledger, history, iteration)
+    return metric_lines(results, "dev", DEV_METRICS)
+
+
+def _best(context: Context, history: list[dict]) -> int:
+    """The evaluated iteration with the best gold metrics: largest sum of the logarithms of their goodness."""
+
+    def quality(entry: dict) -> float:
+        values = [goodness(m, entry["gold"][m]) for m in context.recipe.guard.metrics]
+        return sum(math.log(max(v, 1e-9)) for v in values if not math.isnan(v))
+
+    return max(history, key=quality)["iteration"]
+
+
+def _judge(context: Context, ledger: Ledger, history: list[dict], iteration: int) -> None:
+    verdict = judge([Observation(**entry) for entry in history], context.recipe.guard)
+    if verdict is None:
+        return
+    event = {"kind": "guard", "iteration": iteration, **asdict(verdict)}
+    ledger.journal.append(event)
+    ledger.warn([f"guard ({verdict.action}): {verdict.message}"])
+    ledger.notes.setdefault("events", []).append({"iteration": iteration, "label": f"guard: {verdict.action}"})
+    if verdict.action != "warn":
+        ledger.notes["ended"] = verdict.action
+
+
+def _roll_back(context: Context, ledger: Ledger) -> None:
+    """After a verdict "rollback" the run's result is its best commit."""
+    if ledger.notes.get("ended") != "rollback":
+        return
+    _begin(context, ledger.checkpoints / ledger.best)
+    version: PolicyVersion = deliver(context.executor)
+    ledger.versions = {version.number: version}
+    ledger.digests = {**ledger.digests, "policy_digest": version.digest}
+
+
+STAGES: dict[str, Callable[[Context], StageResult]] = {"sft": run_sft, "grpo": run_grpo}

@@ -1,0 +1,87 @@
+"""summary.json: the machine-readable end of a run, and the report and closing lines made from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from burnish.platform.config import config_digest
+from burnish.platform.ledger import SECONDS
+from burnish.platform.runs import write_json
+from burnish.platform.stages import Context, StageResult
+from burnish.rollouts.eval_result import compare
+from burnish.rollouts.report import read_report, write_report
+
+
+def write_summary(context: Context, results: Mapping[str, StageResult], *, seconds: float, command: str) -> Path:
+    """Write summary.json, the pictures and report.html; returns the report's path.
+
+    Args:
+        context: the run.
+        results: stage -> result, in order.
+        seconds: wall seconds of this process.
+        command: what was typed.
+    """
+    last = list(results.values())[-1].ledger
+    counts: Counter[str] = Counter()
+    timing = dict.fromkeys(SECONDS, 0.0)
+    for result in results.values():
+        counts.update(result.ledger.counts)
+        for name in SECONDS:
+            timing[name] += result.ledger.seconds[name]
+    summary = {
+        "run_id": context.run.id,
+        "status": "done",
+        "reproducible": True,
+        "command": command,
+        "config_digest": config_digest(context.recipe),
+        **last.digests,
+        "stages": {stage: stage_summary(result) for stage, result in results.items()},
+        "iterations": last.iteration,
+        "rubric_versions": last.rubrics,
+        "timing": {**{k: round(v, 3) for k, v in timing.items()}, "wall": round(seconds, 3)},
+        "counts": {k: counts[k] for k in ("groups", "samples", "resent", "missing_scores")},
+        "events": [e for r in results.values() for e in r.ledger.notes.get("events", [])],
+        "warnings": [w for r in results.values() for w in r.ledger.warnings],
+    }
+    write_json(context.run.path / "summary.json", summary)
+    shown = {stage: result.after["ode"] for stage, result in results.items() if "ode" in result.after}
+    if shown:
+        context.assessor.pictures(last, shown)
+    return write_report(context.run.path / "report.html", read_report(context.run.path))
+
+
+def stage_summary(result: StageResult) -> dict[str, Any]:
+    """Held-out figures of a stage by sampler: before, after, and their paired comparison."""
+    heldout: dict[str, Any] = {}
+    for label, after in result.after.items():
+        heldout[label] = {"after": after.to_json()}
+        if label in result.before:
+            before = result.before[label]
+            heldout[label] |= {"before": before.to_json(), "change": compare(before, after).to_json()}
+    return {"steps": result.ledger.iteration, "heldout": heldout, "ended": result.ledger.notes.get("ended", "")}
+
+
+def closing_lines(summary: Mapping[str, Any], report: Path) -> list[str]:
+    """What the command says at the end: held-out error by stage and where the report is."""
+    lines = []
+    for stage, told in summary["stages"].items():
+        found = told["heldout"].get("ode")
+        if not found:
+            continue
+        after = found["after"]["primary"]
+        if "change" in found:
+            before = found["before"]["primary"]["masked_mse"]["mean"]
+            change = found["change"]["primary"]["masked_mse"]["relative"]
+            low, high = change.get("low"), change.get("high")
+            interval = f" (95 % interval {low:+.1%} to {high:+.1%})" if low is not None and high is not None else ""
+            lines.append(
+                f"held-out masked error, {stage}: {before:.5f} -> {after['masked_mse']['mean']:.5f}, "
+                f"{change['mean']:+.1%}{interval}"
+            )
+        else:
+            degraded = after["input_masked_mse"]["mean"]
+            lines.append(f"held-out masked error, {stage}: {degraded:.5f} -> {after['masked_mse']['mean']:.5f}")
+    return [*lines, f"report: {report}"]

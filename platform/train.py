@@ -1,0 +1,136 @@
+"""`burnish train`: one run from its recipe to its report, or on from where it was left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from burnish.data.errors import BurnishError
+from burnish.data.sources import make_source
+from burnish.platform.config import Recipe, config_digest, resolved_yaml
+from burnish.platform.console import Console
+from burnish.platform.executor import Executor, Role
+from burnish.platform.learning import LearnerWorker
+from burnish.platform.options import TrainOptions
+from burnish.platform.placement import executor
+from burnish.platform.resume import CONFIG
+from burnish.platform.runs import Run, RunStore, environment_versions, version_changes
+from burnish.platform.stages import STAGES, Context, Interrupted, StageResult
+from burnish.platform.summary import closing_lines, write_summary
+from burnish.platform.tracking import open_tracker
+from burnish.platform.validation import flatten
+from burnish.platform.workers import RewardWorker, RolloutWorker
+
+INTERRUPTED = 130
+RESTARTS = 3
+"""How often the learner's gang is rebuilt from the last commit before the run stops."""
+
+
+def train(recipe: Recipe, options: TrainOptions) -> int:
+    """Train; returns the exit code.
+
+    Raises:
+        BurnishError: the run cannot start or go on; its `exit_code` says which kind.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    console, started = Console(json_lines=options.json), time.monotonic()
+    source = make_source(recipe.data)
+    run = _open(recipe, options, console)
+    with run.lock(), _interrupts() as interrupted:
+        run.start()
+        tracker = open_tracker(recipe.tracking, run, params=_params(recipe, options))
+        status = "failed"
+        try:
+            with executor(options.executor, roles(recipe, options.seed, run)) as chosen:
+                context = Context(run, recipe, chosen, source, tracker, console, interrupted)
+                results = _stages(context, options.stages or recipe.stages)
+                report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
+            status = "done"
+        except Interrupted:
+            status = "interrupted"
+        finally:
+            run.update(status=status, error=_error_line())
+            tracker.finish(status)
+    if status == "interrupted":
+        console.line(f"stopped; go on with: burnish train --resume {run.id}")
+        return INTERRUPTED
+    for line in closing_lines(json.loads((run.path / "summary.json").read_text()), report):
+        console.line(line)
+    console.closing(
+        run_id=run.id, status=status, seconds=time.monotonic() - started, next_step=f"burnish runs show {run.id}"
+    )
+    return 0
+
+
+def roles(recipe: Recipe, seed: int, run: Run) -> list[Role]:
+    """The workers a recipe asks for."""
+    ranks = recipe.learners.ranks
+    address = f"file://{(run.path / f'.ranks-{os.getpid()}').resolve()}" if ranks > 1 else None
+    return [
+        Role("learner", partial(LearnerWorker, recipe, seed, address), count=ranks, gang=True),
+        Role("rollout", partial(RolloutWorker, recipe, seed), count=recipe.rollouts.workers),
+        Role("reward", partial(RewardWorker, recipe), count=recipe.rewards.workers),
+    ]
+
+
+def _stages(context: Context, names: tuple[str, ...]) -> dict[str, StageResult]:
+    return {name: STAGES[name](context) for name in names}
+
+
+def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
+    """The run to go on with, or a new one with its recipe written down."""
+    store, versions = RunStore(options.runs_dir), environment_versions()
+    if options.resume is not None:
+        run = store.open(options.resume)
+        for change in version_changes(run.info.versions, versions):
+            console.line(f"this machine differs from the run's, so its bytes may: {change}")
+        return run
+    run = store.create(recipe.name, options.seed, config_digest=config_digest(recipe), versions=versions)
+    (run.path / CONFIG).write_text(resolved_yaml(recipe))
+    console.line(f"run {run.id} on {options.executor}")
+    return run
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """First Ctrl-C or SIGTERM: finish the step, commit, leave. Second: leave at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            os._exit(INTERRUPTED)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _params(recipe: Recipe, options: TrainOptions) -> dict[str, str]:
+    flat = {name: str(value)[:500] for name, value in flatten(recipe.model_dump(mode="json")).items()}
+    return {"seed": str(options.seed), "executor": options.executor, **flat}
+
+
+def _command() -> str:
+    return shlex.join(["burnish", *sys.argv[1:]])
+
+
+def _error_line() -> str | None:
+    error = sys.exc_info()[1]
+    if error is None or isinstance(error, Interrupted):
+        return None
+    return (error.message if isinstance(error, BurnishError) else repr(error)).splitlines()[0]
