@@ -24,11 +24,11 @@ class AdvantageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     std: Literal["group", "global"] = Field(
-        "group", description="weighted_sum only: the deviation of the group, or of all samples of the iteration"
+        default="group", description="weighted_sum only: the deviation of the group, or of all samples of the iteration"
     )
-    floor: Literal["max", "plus"] = Field("max", description="divide by max(std, eps) or by std + eps")
-    eps: float = Field(1e-6, description="floor of a standard deviation", gt=0.0, allow_inf_nan=False)
-    clip: float = Field(5.0, description="advantages are clipped to +-clip", gt=0.0)
+    floor: Literal["max", "plus"] = Field(default="max", description="divide by max(std, eps) or by std + eps")
+    eps: float = Field(default=1e-6, description="floor of a standard deviation", gt=0.0, allow_inf_nan=False)
+    clip: float = Field(default=5.0, description="advantages are clipped to +-clip", gt=0.0)
 
 
 @dataclass(frozen=True, eq=False)

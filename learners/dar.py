@@ -19,18 +19,22 @@ class DarConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    enabled: bool = Field(False, description="off: every group weighs 1")
-    reward: str = Field("", description="reward whose group mean is the performance; empty = weighted mean of all")
-    source: Literal["scaled", "raw"] = Field("scaled", description="performance from rewards after or before DRS")
+    enabled: bool = Field(default=False, description="off: every group weighs 1")
+    reward: str = Field(
+        default="", description="reward whose group mean is the performance; empty = weighted mean of all"
+    )
+    source: Literal["scaled", "raw"] = Field(
+        default="scaled", description="performance from rewards after or before DRS"
+    )
     order: Literal["normalize_first", "paper"] = Field(
-        "normalize_first",
+        default="normalize_first",
         description="paper: clip, then divide by the mean (eq. 4-5); normalize_first: divide by the mean, clip, divide "
         "by the mean again, so that the bounds act on relative difficulty",
     )
-    gamma: float = Field(5.0, description="exponent of 1 - performance", ge=0.0, allow_inf_nan=False)
-    w_min: float = Field(0.5, description="lower clip of a weight", gt=0.0, allow_inf_nan=False)
-    w_max: float = Field(5.0, description="upper clip of a weight", gt=0.0, allow_inf_nan=False)
-    eps: float = Field(1e-6, description="added to 1 - performance", ge=0.0, allow_inf_nan=False)
+    gamma: float = Field(default=5.0, description="exponent of 1 - performance", ge=0.0, allow_inf_nan=False)
+    w_min: float = Field(default=0.5, description="lower clip of a weight", gt=0.0, allow_inf_nan=False)
+    w_max: float = Field(default=5.0, description="upper clip of a weight", gt=0.0, allow_inf_nan=False)
+    eps: float = Field(default=1e-6, description="added to 1 - performance", ge=0.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> DarConfig:

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -86,6 +86,7 @@ class DeepSpeedEngine:
         join_ranks(rank=rank, world=world, backend="gloo" if device.type == "cpu" else "nccl")
         self.module = module
         self.num_micro = num_micro
+        self._rank, self._world = rank, world
         self._stage = config.zero_stage
         self._config = optimizer
         self._total_steps = total_steps
@@ -147,9 +148,10 @@ class DeepSpeedEngine:
         """See `Engine.trainable`."""
         from deepspeed.utils import safe_get_full_fp32_param
 
+        get: Any = safe_get_full_fp32_param
         if self._stage == 0:
             return {n: p.detach().float().cpu().clone() for n, p in self._parameters.items()}
-        return {n: safe_get_full_fp32_param(p).cpu().clone() for n, p in self._parameters.items()}
+        return {n: get(p).cpu().clone() for n, p in self._parameters.items()}
 
     def load_trainable(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """See `Engine.load_trainable`."""
@@ -180,23 +182,30 @@ class DeepSpeedEngine:
 
         if self._stage == 0:
             return self._inner.state[parameter][moment].detach()
-        return safe_get_full_optimizer_state(parameter, moment)
+        return cast(torch.Tensor, safe_get_full_optimizer_state(parameter, moment))
 
     def load_optimizer_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """See `Engine.load_optimizer_state`."""
-        from deepspeed.utils import safe_set_full_optimizer_state
-
         check_names(state_shapes(self._shapes), state)
         for master in self._masters():
             self._inner.state[master]["step"].fill_(float(state["step"]))
         for moment in MOMENTS:
             for name, parameter in self._parameters.items():
-                value = state[f"{moment}/{name}"].to(parameter.device)
-                if self._stage == 0:
-                    self._inner.state[parameter][moment].copy_(value)
-                else:
-                    safe_set_full_optimizer_state(parameter, value, moment)
+                self._set_moment(parameter, moment, state[f"{moment}/{name}"].to(parameter.device))
         self._attempts = int(state["attempts"])
+
+    def _set_moment(self, parameter: torch.nn.Parameter, moment: str, value: torch.Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        if self._stage == 0:
+            self._inner.state[parameter][moment].copy_(value)
+        elif self._stage < 3:
+            safe_set_full_optimizer_state(parameter, value, moment)
+        else:
+            # DeepSpeed's whole setter fails where the ranks do not divide the parameter, so each sets its own part.
+            size = cast(Any, parameter).ds_tensor.numel()
+            padded = torch.nn.functional.pad(value.flatten(), (0, size * self._world - value.numel()))
+            safe_set_local_optimizer_state(parameter, padded.narrow(0, size * self._rank, size), moment)
 
     def close(self) -> None:
         """See `Engine.close`."""

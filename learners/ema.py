@@ -18,9 +18,9 @@ class EmaConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    enabled: bool = Field(False, description="keep an average")
-    decay: float = Field(0.9, description="share of the old average that stays", ge=0.0, lt=1.0)
-    every: int = Field(4, description="averaged after every so many iterations (SFT: steps)", ge=1)
+    enabled: bool = Field(default=False, description="keep an average")
+    decay: float = Field(default=0.9, description="share of the old average that stays", ge=0.0, lt=1.0)
+    every: int = Field(default=4, description="averaged after every so many iterations (SFT: steps)", ge=1)
 
 
 def average(old: Weights, new: Weights, *, decay: float) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
+from torch._C._distributed_c10d import HashStore
 
 from burnish.data.errors import CheckpointError, ConfigError, Problem
 
@@ -24,12 +25,12 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["deepspeed", "torch"] = Field("deepspeed", description="DeepSpeed, or plain torch")
+    kind: Literal["deepspeed", "torch"] = Field(default="deepspeed", description="DeepSpeed, or plain torch")
     zero_stage: Literal[0, 1, 2, 3] = Field(
-        1, description="what DeepSpeed shards over ranks: 0 nothing, 1 optimiser, 2 + gradients, 3 + weights"
+        default=1, description="what DeepSpeed shards over ranks: 0 nothing, 1 optimiser, 2 + gradients, 3 + weights"
     )
     persistence_threshold: int = Field(
-        100_000, description="ZeRO-3 keeps parameters of fewer elements whole on every rank", ge=0
+        default=100_000, description="ZeRO-3 keeps parameters of fewer elements whole on every rank", ge=0
     )
 
 
@@ -112,7 +113,7 @@ def join_ranks(*, rank: int = 0, world: int = 1, address: str | None = None, bac
     elif address is not None:
         dist.init_process_group(backend, init_method=address, rank=rank, world_size=world)
     elif world == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     else:
         raise ConfigError(f"{world} learner ranks need an address to meet at")
 

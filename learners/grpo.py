@@ -21,8 +21,8 @@ class KlConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    type: KlKind = Field("v_based_dyref", description="form of the KL term, see learners/kl.py")
-    beta: float = Field(0.04, description="weight of the KL term; 0 = none, no reference forward", ge=0.0)
+    type: KlKind = Field(default="v_based_dyref", description="form of the KL term, see learners/kl.py")
+    beta: float = Field(default=0.04, description="weight of the KL term; 0 = none, no reference forward", ge=0.0)
 
 
 class GrpoConfig(BaseModel):
@@ -30,16 +30,22 @@ class GrpoConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clip_low: float = Field(1e-4, description="the ratio counts down to 1 - clip_low", gt=0.0, le=1.0)
-    clip_high: float = Field(1e-4, description="the ratio counts up to 1 + clip_high", gt=0.0, allow_inf_nan=False)
-    kl: KlConfig = Field(KlConfig(), description="the pull towards the frozen reference")
-    guard: bool = Field(False, description="GRPO-Guard ratio; trajectories must hold their means")
-    updates_per_iteration: int = Field(2, description="optimiser steps an iteration; divides the groups", ge=1)
-    epochs: int = Field(1, description="passes over an iteration's groups", ge=1)
-    micro_batch: int = Field(16, description="rows of one group in a learner forward; divides the group size", ge=1)
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="AdamW and its schedule")
-    ema: EmaConfig = Field(EmaConfig(), description="averaging of the trained weights")
-    max_skipped: int = Field(5, description="the run stops after that many updates in a row with a bad gradient", ge=1)
+    clip_low: float = Field(default=1e-4, description="the ratio counts down to 1 - clip_low", gt=0.0, le=1.0)
+    clip_high: float = Field(
+        default=1e-4, description="the ratio counts up to 1 + clip_high", gt=0.0, allow_inf_nan=False
+    )
+    kl: KlConfig = Field(default=KlConfig(), description="the pull towards the frozen reference")
+    guard: bool = Field(default=False, description="GRPO-Guard ratio; trajectories must hold their means")
+    updates_per_iteration: int = Field(default=2, description="optimiser steps an iteration; divides the groups", ge=1)
+    epochs: int = Field(default=1, description="passes over an iteration's groups", ge=1)
+    micro_batch: int = Field(
+        default=16, description="rows of one group in a learner forward; divides the group size", ge=1
+    )
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="AdamW and its schedule")
+    ema: EmaConfig = Field(default=EmaConfig(), description="averaging of the trained weights")
+    max_skipped: int = Field(
+        default=5, description="the run stops after that many updates in a row with a bad gradient", ge=1
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,14 +17,16 @@ class OptimizerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    lr: float = Field(3e-4, description="peak learning rate; 0 trains nothing (a negative control)", ge=0.0)
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two moments, each in [0,1)")
-    eps: float = Field(1e-8, description="added to the root of the second moment", gt=0.0)
-    weight_decay: float = Field(1e-4, description="decoupled weight decay", ge=0.0)
-    grad_clip: float = Field(1.0, description="largest gradient norm; 0 = no clipping", ge=0.0)
-    warmup: int = Field(0, description="optimiser steps of linear warm-up", ge=0)
-    decay: Literal["constant", "linear"] = Field("constant", description="what the rate does after warm-up")
-    final_fraction: float = Field(0.1, description="share of lr left at the last step of a linear decay", ge=0, le=1)
+    lr: float = Field(default=3e-4, description="peak learning rate; 0 trains nothing (a negative control)", ge=0.0)
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the two moments, each in [0,1)")
+    eps: float = Field(default=1e-8, description="added to the root of the second moment", gt=0.0)
+    weight_decay: float = Field(default=1e-4, description="decoupled weight decay", ge=0.0)
+    grad_clip: float = Field(default=1.0, description="largest gradient norm; 0 = no clipping", ge=0.0)
+    warmup: int = Field(default=0, description="optimiser steps of linear warm-up", ge=0)
+    decay: Literal["constant", "linear"] = Field(default="constant", description="what the rate does after warm-up")
+    final_fraction: float = Field(
+        default=0.1, description="share of lr left at the last step of a linear decay", ge=0, le=1
+    )
 
     def lr_at(self, step: int, *, total_steps: int) -> float:
         """Learning rate of optimiser step `step`, counted from 0, of `total_steps`.

@@ -21,26 +21,33 @@ class SftConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    steps: int = Field(300, description="optimiser steps; 0 = no supervised stage", ge=0)
-    batch: int = Field(32, description="examples a step, over all ranks", ge=1)
-    micro_batch: int = Field(16, description="examples of one geometry in a forward; divides batch", ge=1)
+    steps: int = Field(default=300, description="optimiser steps; 0 = no supervised stage", ge=0)
+    batch: int = Field(default=32, description="examples a step, over all ranks", ge=1)
+    micro_batch: int = Field(default=16, description="examples of one geometry in a forward; divides batch", ge=1)
     weight: Literal["mask", "boundary", "none"] = Field(
-        "mask", description="loss weight: the edit region, the band around its edge, or none"
+        default="mask", description="loss weight: the edit region, the band around its edge, or none"
     )
     inside: Literal["linear", "log2", "constant"] = Field(
-        "linear", description="weight mask: inside weighs HW/|region|, log2(HW/|region|) + 1, or inside_weight"
+        default="linear", description="weight mask: inside weighs HW/|region|, log2(HW/|region|) + 1, or inside_weight"
     )
-    inside_weight: float = Field(4.0, description="inside: constant; outside weighs 1", gt=0.0, allow_inf_nan=False)
-    boundary_alpha: float = Field(9.0, description="weight boundary: 1 + alpha on the band", ge=0.0)
-    boundary_out: int = Field(16, description="pixels: kernel that dilates the mask for the band", ge=1)
-    boundary_in: int = Field(16, description="pixels: kernel that erodes the mask for the band", ge=1)
-    bell: bool = Field(False, description="bell-shaped weight over sigma, largest at 0.5")
+    inside_weight: float = Field(
+        default=4.0, description="inside: constant; outside weighs 1", gt=0.0, allow_inf_nan=False
+    )
+    boundary_alpha: float = Field(default=9.0, description="weight boundary: 1 + alpha on the band", ge=0.0)
+    boundary_out: int = Field(default=16, description="pixels: kernel that dilates the mask for the band", ge=1)
+    boundary_in: int = Field(default=16, description="pixels: kernel that erodes the mask for the band", ge=1)
+    bell: bool = Field(default=False, description="bell-shaped weight over sigma, largest at 0.5")
     restoration: float = Field(
-        1.0, description="the target is input + restoration x (clean - input); below 1 leaves work for GRPO", gt=0, le=1
+        default=1.0,
+        description="the target is input + restoration x (clean - input); below 1 leaves work for GRPO",
+        gt=0,
+        le=1,
     )
-    optimizer: OptimizerConfig = Field(OptimizerConfig(lr=1e-4), description="AdamW and its schedule")
-    ema: EmaConfig = Field(EmaConfig(), description="averaging of the trained weights")
-    max_skipped: int = Field(5, description="the run stops after that many steps in a row with a bad gradient", ge=1)
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(lr=1e-4), description="AdamW and its schedule")
+    ema: EmaConfig = Field(default=EmaConfig(), description="averaging of the trained weights")
+    max_skipped: int = Field(
+        default=5, description="the run stops after that many steps in a row with a bad gradient", ge=1
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SftConfig:

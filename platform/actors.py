@@ -27,10 +27,14 @@ class Host:
         """Process id, for tests that kill it and for the log."""
         return os.getpid()
 
-    def call(self, method: str, *args: Any) -> Any:
-        """Run a method of the worker; top-level references among `args` arrive as values."""
+    def build(self) -> None:
+        """Build the worker ahead of its first call: its imports take seconds, which run beside other roles' work."""
         if self._worker is None:
             self._worker = self._role.factory(self._rank, self._role.count)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Run a method of the worker; top-level references among `args` arrive as values."""
+        self.build()
         return getattr(self._worker, method)(*args)
 
 
@@ -46,4 +50,6 @@ def place(role: Role, rank: int) -> Any:
         "max_restarts": 0 if role.gang else -1,
         "max_task_retries": 0,
     }
-    return ray.remote(Host).options(**options).remote(role, rank)
+    actor = ray.remote(Host).options(**options).remote(role, rank)
+    actor.build.remote()
+    return actor

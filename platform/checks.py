@@ -92,5 +92,9 @@ def _intervals(recipe: Recipe) -> Iterator[Problem]:
     if recipe.checkpoints.every > iterations:
         allowed = f"at most grpo.iterations ({iterations})"
         yield Problem("checkpoints.every", str(recipe.checkpoints.every), allowed)
+    lag, kept = recipe.rollouts.lag, recipe.checkpoints
+    if lag and (kept.every > 1 or kept.keep_last < lag + 2):
+        allowed = f"every 1 and keep_last >= {lag + 2}: a resume needs the weights of the last {lag + 1} versions"
+        yield Problem("checkpoints", f"every {kept.every}, keep_last {kept.keep_last}", allowed)
     if recipe.guard.enabled and not evaluation.every:
         yield Problem("guard.enabled", "true", "false where evaluation.every is 0: the guard reads those evaluations")

@@ -72,7 +72,7 @@ class RayExecutor:
     def __init__(self, *, budget: int = 64) -> None:
         self._roles: dict[str, Role] = {}
         self._actors: dict[str, list[Any]] = {}
-        self._state: dict[str, dict[str, tuple[Any, ...]]] = {}
+        self._state: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
         self._open: list[_Call] = []
         self._budget = budget
         self.resent = 0
@@ -135,9 +135,10 @@ class RayExecutor:
             if time.monotonic() > deadline:
                 raise GangLost(f"a {role.name} worker did not answer within {role.deadline:.0f} s")
 
-    def broadcast(self, role: str, method: str, *args: Any) -> list[Any]:
+    def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:
         """Call every actor of a pool and wait; remembered as the state that a restarted actor gets first."""
-        self._state.setdefault(role, {})[method] = args
+        calls = self._state.setdefault(role, {}).setdefault(method, [])
+        calls[:] = [*calls, args][-keep:]
         handles = []
         for index in range(len(self._actors[role])):
             call = _Call(role, method, args, 1, index)
@@ -183,8 +184,10 @@ class RayExecutor:
 
     def _restore(self, call: _Call) -> None:
         """Queue the role's newest state on an actor, ahead of the call that needs it; repeating it changes nothing."""
-        for method, args in self._state.get(call.role, {}).items():
-            self._actors[call.role][call.actor].call.remote(method, *_references(args))
+        actor = self._actors[call.role][call.actor]
+        for method, calls in self._state.get(call.role, {}).items():
+            for args in calls:
+                actor.call.remote(method, *_references(args))
 
     def _replace_hung(self, calls: list[_Call]) -> None:
         now = time.monotonic()

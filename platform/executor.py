@@ -63,8 +63,11 @@ class Executor(Protocol):
         """Call a method on every worker of a gang; worker r also gets `each[r]`. Handles are of rank 0's result."""
         ...
 
-    def broadcast(self, role: str, method: str, *args: Any) -> list[Any]:
-        """Call a method on every worker of a pool and wait; a worker that restarts later gets the same call first."""
+    def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:
+        """Call a method on every worker of a pool and wait.
+
+        A worker that restarts later first gets the last `keep` calls of each method that was broadcast, in order.
+        """
         ...
 
     def wait(self, handles: Sequence[Handle]) -> Handle:

@@ -158,6 +158,11 @@ class LearnerWorker:
         state = self._trainer.publish()
         return PolicyVersion(self._trainer.counters["iterations"], policy_digest(self._base, state)), state
 
+    def published(self, checkpoint: Path) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
+        """What an earlier, verified commit had published; the trained weights stay as they are."""
+        state = read_state(checkpoint)
+        return PolicyVersion(state.counters["iterations"], policy_digest(self._base, state.weights)), dict(state.weights)
+
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save(self, parent: Path, name: str, driver: Mapping[str, Any]) -> dict[str, str]:

@@ -51,7 +51,7 @@ class Ledger:
     ) -> None:
         self.run, self.stage, self.train_count = run, stage, train_count
         self.checkpoints = run.path / "stages" / stage / "checkpoints"
-        self.metrics = MetricsLog(run.path / "metrics.jsonl", durable=False)
+        self.metrics = MetricsLog(run.path / "metrics.jsonl")
         self.journal = Journal(run.path / "journal.jsonl")
         self.iteration = 0
         self.versions: dict[int, PolicyVersion] = {}

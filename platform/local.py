@@ -55,7 +55,7 @@ class LocalExecutor:
         own = each[0] if each else ()
         return _values(getattr(self._workers[role][0], method)(*_resolved(args), *_resolved(own)), returns)
 
-    def broadcast(self, role: str, method: str, *args: Any) -> list[Any]:
+    def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:
         """Run a call on every worker of a role."""
         return [getattr(worker, method)(*_resolved(args)) for worker in self._workers[role]]
 

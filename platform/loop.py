@@ -7,12 +7,11 @@ on disk, so a run that was killed goes on with the same bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from burnish.data.records import GroupSummary, Scores, UpdatePlan
 from burnish.data.sources import iteration_indices
-from burnish.learners.split import rank_groups
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle
 from burnish.platform.ledger import Ledger
@@ -125,20 +124,14 @@ class GrpoLoop:
 
     def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:
         started = time.perf_counter()
-        each = self._shares([g.group for g in groups])
+        each = self.recipe.rank_groups([g.group for g in groups])
         (metrics,) = self.executor.gang("learner", "update", plan, each=each)
         self.clock["learn"] = time.perf_counter() - started
         learned = dict(self.executor.get(metrics))
         started = time.perf_counter()
-        self.ledger.advance(deliver(self.executor))
+        self.ledger.advance(deliver(self.executor, keep=self.recipe.rollouts.lag + 1))
         self.clock["sync"] = time.perf_counter() - started
         return learned
-
-    def _shares(self, groups: Sequence[Handle]) -> list[list[Handle]]:
-        """Each learner rank's groups, in the order it needs them."""
-        ranks, updates = self.recipe.learners.ranks, self.recipe.grpo.update.updates_per_iteration
-        dealt = [rank_groups(len(groups), updates=updates, rank=rank, world=ranks) for rank in range(ranks)]
-        return [[groups[i] for block in blocks for i in block] for blocks in dealt]
 
     def _observe(
         self, iteration: int, groups: tuple[Scored, ...], planned: Planned, metrics: dict[str, float], *, changed: bool

@@ -86,6 +86,8 @@ def run_sft(context: Context) -> StageResult:
     if not context.base.is_dir():
         found = ledger.resume()
         context.executor.gang("learner", "begin_sft", found)
+        if found is None:
+            ledger.commit()
         _sft_steps(context, ledger)
         (written,) = context.executor.gang("learner", "write_base", context.run.path)
         context.executor.get(written)
@@ -139,7 +141,13 @@ def run_grpo(context: Context) -> StageResult:
     before = _assess_base(context, context.ledger("grpo"))
     found = ledger.resume()
     _begin(context, found)
-    ledger.advance(deliver(context.executor))
+    keep = context.recipe.rollouts.lag + 1
+    for number in sorted(ledger.versions)[:-1]:
+        load_verified(ledger.checkpoints / ledger.name(number))
+        deliver(context.executor, commit=ledger.checkpoints / ledger.name(number), keep=keep)
+    ledger.advance(deliver(context.executor, keep=keep))
+    if found is None:
+        ledger.commit()
     watch = Watch(context.recipe.watch, **ledger.notes.get("watch", {}))
     total = context.recipe.grpo.iterations
     with context.console.progress("GRPO", total) as advance:

@@ -10,7 +10,7 @@ from typing import Any
 from burnish.platform.config import config_digest
 from burnish.platform.ledger import SECONDS
 from burnish.platform.runs import write_json
-from burnish.platform.stages import Context, StageResult
+from burnish.platform.stages import STAGES, Context, StageResult
 from burnish.rollouts.eval_result import compare
 from burnish.rollouts.report import read_report, write_report
 
@@ -47,7 +47,7 @@ def write_summary(context: Context, results: Mapping[str, StageResult], *, secon
         "warnings": [w for r in results.values() for w in r.ledger.warnings],
     }
     write_json(context.run.path / "summary.json", summary)
-    shown = {stage: result.after["ode"] for stage, result in results.items() if "ode" in result.after}
+    shown = {stage.upper(): result.after["ode"] for stage, result in results.items() if "ode" in result.after}
     if shown:
         context.assessor.pictures(last, shown)
     return write_report(context.run.path / "report.html", read_report(context.run.path))
@@ -67,8 +67,8 @@ def stage_summary(result: StageResult) -> dict[str, Any]:
 def closing_lines(summary: Mapping[str, Any], report: Path) -> list[str]:
     """What the command says at the end: held-out error by stage and where the report is."""
     lines = []
-    for stage, told in summary["stages"].items():
-        found = told["heldout"].get("ode")
+    for stage in (name for name in STAGES if name in summary["stages"]):
+        found = summary["stages"][stage]["heldout"].get("ode")
         if not found:
             continue
         after = found["after"]["primary"]

@@ -80,11 +80,10 @@ class RolloutWorker:
         """Rows of some positions of an evaluation, measured with `version`.
 
         Raises:
-            InfrastructureError: this worker holds another version: load, then ask again.
+            InfrastructureError: `version` is not held: load, then ask again.
         """
         rollouter = self._ready()
-        if rollouter.version != version:
-            raise InfrastructureError(f"asked for policy {version.number}, holds {rollouter.version.number}")
+        rollouter.use(version)
         examples = self._evaluated(split, count)
         evaluator = Evaluator(
             self._recipe.evaluation, sample=lambda batch, spec: sample_examples(rollouter.policy, batch, spec)

@@ -87,6 +87,7 @@ class Rollouter:
         self.seed = seed
         self.keep_means = keep_means
         self.version = PolicyVersion(-1, "")
+        self._held: dict[PolicyVersion, Mapping[str, np.ndarray]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -104,16 +105,30 @@ class Rollouter:
         if bound == 0 or digest != version.digest:
             raise RefusedError(f"weights {version.number} arrived wrong: {bound} bound, digest {digest[:12]}")
         self.version = version
+        self._held[version] = state
+        for old in list(self._held)[: -(self.config.lag + 1)]:
+            del self._held[old]
         return bound, digest
+
+    def use(self, version: PolicyVersion) -> None:
+        """Switch to one of the newest lag + 1 versions.
+
+        Raises:
+            InfrastructureError: it is not held (this rollouter was restarted): load, then ask again.
+        """
+        if version not in self._held:
+            raise InfrastructureError(f"asked for policy {version.number}, holds {[v.number for v in self._held]}")
+        if version != self.version:
+            import_state(self.policy.module, self._held[version])
+            self.version = version
 
     def sample(self, iteration: int, index: int, version: PolicyVersion) -> tuple[GroupSummary, Group]:
         """Sample the group of training example `index` for an iteration.
 
         Raises:
-            InfrastructureError: this rollouter does not hold `version` (it was restarted): load, then ask again.
+            InfrastructureError: `version` is not held, see `use`.
         """
-        if self.version != version:
-            raise InfrastructureError(f"asked for policy {version.number}, holds {self.version.number}")
+        self.use(version)
         marks = [time.process_time()]
         example = self.source.example("train", index)
         conditions = self.policy.encode(example)

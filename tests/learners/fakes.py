@@ -20,6 +20,7 @@ from burnish.data.records import (
     Trajectory,
     UpdatePlan,
 )
+from burnish.policies.protocol import Policy
 from burnish.policies.sampling import integrate, schedule
 
 SIDE, PATCH = 4, 2
@@ -99,9 +100,11 @@ def example(index: int) -> Example:
     return Example(f"e{index}", "", image, mask, target=np.clip(image + 0.2 * mask, 0.0, 1.0).astype(np.float32))
 
 
-def group(policy: FakePolicy, index: int, *, size: int = 4, iteration: int = 0, batch: int = 4) -> Group:
+def group(
+    policy: Policy, index: int, *, size: int = 4, iteration: int = 0, batch: int = 4, item: Example | None = None
+) -> Group:
     """Sample a group with the kernel and the shapes of the rollouter."""
-    item = example(index)
+    item = item or example(index)
     conditions = policy.encode(item)
     version = PolicyVersion(iteration, "")
     found: list[Trajectory] = []
@@ -109,7 +112,7 @@ def group(policy: FakePolicy, index: int, *, size: int = 4, iteration: int = 0, 
         keys = [(iteration, item.id, first + row) for row in range(batch)]
 
         def noise(purpose: str, *parts: int, keys: list[tuple[int, str, int]] = keys) -> torch.Tensor:
-            draws = [seeding.normal((TOKENS, CHANNELS), 7, purpose, *key, *parts) for key in keys]
+            draws = [seeding.normal(policy.latent_shape(conditions), 7, purpose, *key, *parts) for key in keys]
             return torch.from_numpy(np.stack(draws))
 
         path = integrate(
