@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
-from torch._C._distributed_c10d import HashStore
 
 from burnish.data.errors import CheckpointError, ConfigError, Problem
 
@@ -113,7 +112,8 @@ def join_ranks(*, rank: int = 0, world: int = 1, address: str | None = None, bac
     elif address is not None:
         dist.init_process_group(backend, init_method=address, rank=rank, world_size=world)
     elif world == 1:
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
     else:
         raise ConfigError(f"{world} learner ranks need an address to meet at")
 

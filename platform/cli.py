@@ -76,11 +76,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of every random draw; default 0.")
     ] = None,
-    executor: Annotated[str, typer.Option(help="local (one process) or ray.")] = "local",
+    executor: Annotated[str, typer.Option(help="ray, or local: one process.")] = "ray",
     resume: Annotated[str | None, typer.Option(help="Go on with a RUN, or `auto`: the newest unfinished one.")] = None,
     stages: Annotated[str | None, typer.Option(help="Run only these stages, for example sft or sft,grpo.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and its digest.")] = False,
-    events: Annotated[Path | None, typer.Option(help="Reward events to replay.")] = None,
     allow_change: Annotated[list[str] | None, typer.Option(help="Key that a resume may change; repeatable.")] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
@@ -94,7 +93,6 @@ def train(
         json=as_json,
         runs_dir=runs_dir,
         allow_change=tuple(allow_change or ()),
-        events=events,
     )
     from burnish.platform.resume import choose
 

@@ -17,7 +17,7 @@ from ray import exceptions as lost
 
 from burnish.data.errors import InfrastructureError
 from burnish.platform.actors import place
-from burnish.platform.executor import Handle, Role
+from burnish.platform.executor import GangLost, Handle, Role
 
 INFRASTRUCTURE = (
     lost.RayActorError,
@@ -56,10 +56,6 @@ class _Part:
         return self.call.refs[self.index]
 
 
-class GangLost(InfrastructureError):
-    """A member of a gang died or hung: the whole gang must be rebuilt from the last commit."""
-
-
 class RayExecutor:
     """Runs calls on Ray actors.
 
@@ -78,12 +74,13 @@ class RayExecutor:
         self.resent = 0
 
     def start(self, role: Role) -> None:
-        """Create the role's actors, replacing those it had."""
+        """Create the role's actors, in place of those it had; calls that are still open are forgotten."""
         for actor in self._actors.get(role.name, ()):
             ray.kill(actor)
         self._roles[role.name] = role
         self._actors[role.name] = [place(role, rank) for rank in range(role.count)]
         self._state.pop(role.name, None)
+        self._open.clear()
 
     def pids(self, role: str) -> list[int]:
         """Process ids of a role's actors."""

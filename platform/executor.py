@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from burnish.data.errors import InfrastructureError
+
 Factory = Callable[[int, int], Any]
 """(rank, world) -> a worker; built where it will run."""
 
@@ -36,6 +38,10 @@ class Role:
     num_gpus: float = 0.0
 
 
+class GangLost(InfrastructureError):
+    """A member of a gang died or hung: the whole gang must be rebuilt from the last commit."""
+
+
 class Handle(Protocol):
     """A value that is or will be somewhere; pass it to `submit` to hand the value to a worker."""
 
@@ -46,7 +52,7 @@ class Executor(Protocol):
     name: str
 
     def start(self, role: Role) -> None:
-        """Create the workers of a role."""
+        """Create the workers of a role, in place of those it had; calls that are still open are forgotten."""
         ...
 
     def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:

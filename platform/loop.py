@@ -62,7 +62,7 @@ class GrpoLoop:
             started = time.perf_counter()
             self.clock = {}
             waiting |= self._ask()
-            groups = self._collect(iteration, waiting)
+            groups = self._collect(iteration, waiting, started)
             planned = self._plan(iteration, groups)
             before = stage.version
             metrics = self._learn(planned.plan, groups)
@@ -87,9 +87,10 @@ class GrpoLoop:
                 asked[summary] = (iteration, position, group)
         return asked
 
-    def _collect(self, iteration: int, waiting: dict[Handle, tuple[int, int, Handle]]) -> tuple[Scored, ...]:
+    def _collect(
+        self, iteration: int, waiting: dict[Handle, tuple[int, int, Handle]], started: float
+    ) -> tuple[Scored, ...]:
         """Score groups as they finish, until the iteration is whole; later iterations' groups go on by themselves."""
-        started = time.perf_counter()
         scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = {}
         while not self.buffer.is_whole(iteration):
             done = self.executor.wait([*scoring, *waiting])

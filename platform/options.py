@@ -20,11 +20,10 @@ class TrainOptions:
         runs_dir: directory of all runs.
         allow_change: dotted keys that a resume may change although they change the digest.
         overrides: dotted field and YAML text as given on the command line, already applied to the recipe.
-        events: file of reward events to replay, or None.
     """
 
     seed: int = 0
-    executor: str = "local"
+    executor: str = "ray"
     resume: str | None = None
     stages: tuple[str, ...] | None = None
     dry_run: bool = False
@@ -32,4 +31,3 @@ class TrainOptions:
     runs_dir: Path = field(default_factory=lambda: Path("runs"))
     allow_change: tuple[str, ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()
-    events: Path | None = None

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
 from burnish.data.errors import BurnishError
 from burnish.data.sources import make_source
 from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
-from burnish.platform.executor import Executor, Role
+from burnish.platform.executor import GangLost, Role
 from burnish.platform.learning import LearnerWorker
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
@@ -54,7 +53,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         try:
             with executor(options.executor, roles(recipe, options.seed, run)) as chosen:
                 context = Context(run, recipe, chosen, source, tracker, console, interrupted)
-                results = _stages(context, options.stages or recipe.stages)
+                results = {name: _stage(context, name, options.seed) for name in options.stages or recipe.stages}
                 report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
             status = "done"
         except Interrupted:
@@ -75,17 +74,30 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
 
 def roles(recipe: Recipe, seed: int, run: Run) -> list[Role]:
     """The workers a recipe asks for."""
-    ranks = recipe.learners.ranks
-    address = f"file://{(run.path / f'.ranks-{os.getpid()}').resolve()}" if ranks > 1 else None
     return [
-        Role("learner", partial(LearnerWorker, recipe, seed, address), count=ranks, gang=True),
+        learner_role(recipe, seed, run),
         Role("rollout", partial(RolloutWorker, recipe, seed), count=recipe.rollouts.workers),
         Role("reward", partial(RewardWorker, recipe), count=recipe.rewards.workers),
     ]
 
 
-def _stages(context: Context, names: tuple[str, ...]) -> dict[str, StageResult]:
-    return {name: STAGES[name](context) for name in names}
+def learner_role(recipe: Recipe, seed: int, run: Run) -> Role:
+    """The learner's gang; each one meets at an address of its own, so that a dead one is never waited for."""
+    ranks = recipe.learners.ranks
+    meeting = run.path.resolve() / f".ranks-{os.getpid()}-{time.monotonic_ns()}"
+    address = f"file://{meeting}" if ranks > 1 else None
+    return Role("learner", partial(LearnerWorker, recipe, seed, address), count=ranks, gang=True)
+
+
+def _stage(context: Context, name: str, seed: int) -> StageResult:
+    """Run a stage; a learner that is lost is rebuilt, and the stage goes on from its last commit."""
+    for _ in range(RESTARTS):
+        try:
+            return STAGES[name](context)
+        except GangLost as error:
+            context.console.line(f"{error.message}; going on from the last commit")
+            context.executor.start(learner_role(context.recipe, seed, context.run))
+    return STAGES[name](context)
 
 
 def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:

@@ -20,7 +20,9 @@ class WatchConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    patience: int = Field(3, description="iterations in a row without one of the signs before the run stops", ge=1)
+    patience: int = Field(
+        default=3, description="iterations in a row without one of the signs before the run stops", ge=1
+    )
 
 
 @dataclass

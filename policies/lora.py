@@ -25,14 +25,16 @@ class AdapterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["lora", "full"] = Field("lora", description="a LoRA adapter on the frozen base, or every weight")
-    rank: int = Field(8, description="rank of the LoRA matrices", ge=1)
-    alpha: float = Field(16.0, description="LoRA scale is alpha / rank", gt=0.0, allow_inf_nan=False)
+    kind: Literal["lora", "full"] = Field(
+        default="lora", description="a LoRA adapter on the frozen base, or every weight"
+    )
+    rank: int = Field(default=8, description="rank of the LoRA matrices", ge=1)
+    alpha: float = Field(default=16.0, description="LoRA scale is alpha / rank", gt=0.0, allow_inf_nan=False)
     target_modules: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "proj_mlp", "proj_out", "x_embedder", "norm_out.linear"),
+        default=("to_q", "to_k", "to_v", "proj_mlp", "proj_out", "x_embedder", "norm_out.linear"),
         description="names, or ends of names, of the linear layers that get an adapter",
     )
-    init_seed: int = Field(0, description="seed of the A matrices; B starts at zero", ge=0)
+    init_seed: int = Field(default=0, description="seed of the A matrices; B starts at zero", ge=0)
 
 
 def add_adapter(module: Any, config: AdapterConfig) -> int:

@@ -27,16 +27,20 @@ class RefinerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    margin: float = Field(0.5, description="context round the edit box, in the frame below", ge=0.0, allow_inf_nan=False)
+    margin: float = Field(
+        default=0.5, description="context round the edit box, in the frame below", ge=0.0, allow_inf_nan=False
+    )
     margin_frame: Literal["box", "pixels", "area1024"] = Field(
-        "box",
+        default="box",
         description="what margin counts: box sides, source pixels, or pixels of an image scaled to 1024^2 pixels",
     )
-    area: int = Field(576, description="pixels of the crop as the model sees it", ge=16)
-    multiple: int = Field(4, description="sides that the model sees are multiples of this", ge=1)
-    reference_area: int = Field(144, description="pixels of a reference as the model sees it", ge=16)
-    dilate_size: int = Field(7, description="side of the square that grows the mask before blending, pixels", ge=1)
-    blur_size: int = Field(11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
+    area: int = Field(default=576, description="pixels of the crop as the model sees it", ge=16)
+    multiple: int = Field(default=4, description="sides that the model sees are multiples of this", ge=1)
+    reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
+    dilate_size: int = Field(
+        default=7, description="side of the square that grows the mask before blending, pixels", ge=1
+    )
+    blur_size: int = Field(default=11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
 
 
 class Refiner:

@@ -30,16 +30,21 @@ class SamplerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["flow_sde", "dance_sde", "cps"] = Field("flow_sde", description="dynamics of the SDE steps")
-    num_steps: int = Field(4, description="S, denoising steps", ge=2)
-    eta: float = Field(0.7, description="noise level of the SDE steps", gt=0.0, le=2.0, allow_inf_nan=False)
-    shift: float = Field(1.0, description="static sigma shift, 1 = none", gt=0.0, allow_inf_nan=False)
-    logprob_region: Literal["all", "mask"] = Field("mask", description="elements the log-probability averages over")
-    window: tuple[int, ...] = Field((0, 1, 2), description="candidate SDE step indices; other steps are ODE")
-    num_train_steps: int = Field(3, description="SDE steps drawn from the window, the same for a whole group", ge=1)
-    shared_initial_noise: bool = Field(False, description="all samples of a group start from the same noise")
+    kind: Literal["flow_sde", "dance_sde", "cps"] = Field(default="flow_sde", description="dynamics of the SDE steps")
+    num_steps: int = Field(default=4, description="S, denoising steps", ge=2)
+    eta: float = Field(default=0.7, description="noise level of the SDE steps", gt=0.0, le=2.0, allow_inf_nan=False)
+    shift: float = Field(default=1.0, description="static sigma shift, 1 = none", gt=0.0, allow_inf_nan=False)
+    logprob_region: Literal["all", "mask"] = Field(
+        default="mask", description="elements the log-probability averages over"
+    )
+    window: tuple[int, ...] = Field(default=(0, 1, 2), description="candidate SDE step indices; other steps are ODE")
+    num_train_steps: int = Field(
+        default=3, description="SDE steps drawn from the window, the same for a whole group", ge=1
+    )
+    shared_initial_noise: bool = Field(default=False, description="all samples of a group start from the same noise")
     shared_prefix: bool = Field(
-        False, description="compute the ODE steps before the first SDE step once a group; needs shared_initial_noise"
+        default=False,
+        description="compute the ODE steps before the first SDE step once a group; needs shared_initial_noise",
     )
 
     @model_validator(mode="after")
@@ -146,9 +151,7 @@ def integrate(
     )
 
 
-def render(
-    policy: Policy, conditions: Sequence[Conditions], *, sampler: SamplerSpec, noise: StepNoise
-) -> np.ndarray:
+def render(policy: Policy, conditions: Sequence[Conditions], *, sampler: SamplerSpec, noise: StepNoise) -> np.ndarray:
     """Sample one image a row, without keeping a trajectory: what evaluation measures and the refiner pastes.
 
     Args:
@@ -161,15 +164,11 @@ def render(
         float32 [B,3,H,W] in [0,1].
     """
     sde_steps = () if sampler.kind == "ode" else tuple(range(sampler.num_steps - 1))
-    path = integrate(
-        policy, conditions, sampler=sampler, start=noise(START), sde_steps=sde_steps, step_noise=noise
-    )
+    path = integrate(policy, conditions, sampler=sampler, start=noise(START), sde_steps=sde_steps, step_noise=noise)
     return policy.decode(path.final, conditions[0]).cpu().numpy()
 
 
-def keyed_noise(
-    policy: Policy, conditions: Sequence[Conditions], *, seed: int, purpose: str
-) -> StepNoise:
+def keyed_noise(policy: Policy, conditions: Sequence[Conditions], *, seed: int, purpose: str) -> StepNoise:
     """Noise of a batch as a function of the step, keyed by (seed, purpose, example, step)."""
     shape = policy.latent_shape(conditions[0])
     device = next(policy.module.parameters()).device

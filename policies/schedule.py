@@ -25,7 +25,9 @@ def sigmas(num_steps: int, *, shift: float = 1.0) -> np.ndarray:
     return _close(shift * base / (1.0 + (shift - 1.0) * base))
 
 
-def dynamic_shift(num_tokens: int, *, low: tuple[int, float] = (256, 0.5), high: tuple[int, float] = (4096, 1.15)) -> float:
+def dynamic_shift(
+    num_tokens: int, *, low: tuple[int, float] = (256, 0.5), high: tuple[int, float] = (4096, 1.15)
+) -> float:
     """FLUX's mu: linear in the number of image tokens between two anchor points."""
     slope = (high[1] - low[1]) / (high[0] - low[0])
     return low[1] + slope * (num_tokens - low[0])

@@ -26,16 +26,21 @@ class TinyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    patch: int = Field(4, description="pixels on a side of a patch; image and box sizes are multiples of it", ge=1)
-    num_layers: int = Field(1, description="double-stream blocks", ge=0)
-    num_single_layers: int = Field(2, description="single-stream blocks", ge=0)
-    num_attention_heads: int = Field(4, description="attention heads", ge=1)
-    attention_head_dim: int = Field(16, description="channels a head; equals the sum of axes_dims_rope", ge=2)
-    axes_dims_rope: tuple[int, int, int] = Field((4, 6, 6), description="rotary channels of (index, row, column)")
-    aligned_references: bool = Field(
-        True, description="reference ids start at the edit box instead of 0: the reference shows the box's content"
+    patch: int = Field(
+        default=4, description="pixels on a side of a patch; image and box sizes are multiples of it", ge=1
     )
-    init_seed: int = Field(0, description="seed of the initial weights, drawn by parameter name", ge=0)
+    num_layers: int = Field(default=1, description="double-stream blocks", ge=0)
+    num_single_layers: int = Field(default=2, description="single-stream blocks", ge=0)
+    num_attention_heads: int = Field(default=4, description="attention heads", ge=1)
+    attention_head_dim: int = Field(default=16, description="channels a head; equals the sum of axes_dims_rope", ge=2)
+    axes_dims_rope: tuple[int, int, int] = Field(
+        default=(4, 6, 6), description="rotary channels of (index, row, column)"
+    )
+    aligned_references: bool = Field(
+        default=True,
+        description="reference ids start at the edit box instead of 0: the reference shows the box's content",
+    )
+    init_seed: int = Field(default=0, description="seed of the initial weights, drawn by parameter name", ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> TinyConfig:

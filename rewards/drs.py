@@ -20,18 +20,26 @@ class DrsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    kind: Literal["f2", "f1"] = Field("f2", description="f2: sigmoid (DyRef eq. 10); f1: power (eq. 9, inferred)")
-    tau: float = Field(0.65, description="f2: raw value that becomes 0.5")
-    mode: Literal["increase", "decrease", "constant"] = Field(
-        "increase", description="f2: how k follows n; decrease counts down from n_max, constant is k0"
+    kind: Literal["f2", "f1"] = Field(
+        default="f2", description="f2: sigmoid (DyRef eq. 10); f1: power (eq. 9, inferred)"
     )
-    k0: float = Field(10.0, gt=0, description="f2: steepness at the easiest n")
-    slope: float = Field(3.0, ge=0, description="f2: steepness added a reference")
-    n_min: int = Field(2, ge=0, description="number of references from which the steepness grows; fewer count as this")
-    n_max: int = Field(6, ge=0, description="mode decrease: number of references at which k is k0; more count as this")
-    power: float = Field(2.0, gt=0, description="f1: exponent at n_min")
-    power_slope: float = Field(1.0, ge=0, description="f1: exponent added a reference")
-    reduce: Literal["mean", "max"] = Field("mean", description="how scaled values of several targets become one")
+    tau: float = Field(default=0.65, description="f2: raw value that becomes 0.5")
+    mode: Literal["increase", "decrease", "constant"] = Field(
+        default="increase", description="f2: how k follows n; decrease counts down from n_max, constant is k0"
+    )
+    k0: float = Field(default=10.0, gt=0, description="f2: steepness at the easiest n")
+    slope: float = Field(default=3.0, ge=0, description="f2: steepness added a reference")
+    n_min: int = Field(
+        default=2, ge=0, description="number of references from which the steepness grows; fewer count as this"
+    )
+    n_max: int = Field(
+        default=6, ge=0, description="mode decrease: number of references at which k is k0; more count as this"
+    )
+    power: float = Field(default=2.0, gt=0, description="f1: exponent at n_min")
+    power_slope: float = Field(default=1.0, ge=0, description="f1: exponent added a reference")
+    reduce: Literal["mean", "max"] = Field(
+        default="mean", description="how scaled values of several targets become one"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> DrsConfig:

@@ -90,9 +90,9 @@ class PerceptualOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    size: int = Field(24, ge=8, multiple_of=4, description="side in pixels that a patch is resized to")
-    patch: int = Field(512, ge=MIN_SIDE, description="side in pixels of a patch of the region")
-    min_side: int = Field(8, ge=MIN_SIDE, description="side in pixels that a smaller region is grown to")
+    size: int = Field(default=24, ge=8, multiple_of=4, description="side in pixels that a patch is resized to")
+    patch: int = Field(default=512, ge=MIN_SIDE, description="side in pixels of a patch of the region")
+    min_side: int = Field(default=8, ge=MIN_SIDE, description="side in pixels that a smaller region is grown to")
 
 
 class ToyPerceptual:

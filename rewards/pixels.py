@@ -101,8 +101,10 @@ class BandOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    r_out: int = Field(17, ge=1, description="side of the dilation kernel, pixels; 1 = no band outside the mask")
-    r_in: int = Field(17, ge=1, description="side of the erosion kernel, pixels; 1 = no band inside the mask")
+    r_out: int = Field(
+        default=17, ge=1, description="side of the dilation kernel, pixels; 1 = no band outside the mask"
+    )
+    r_in: int = Field(default=17, ge=1, description="side of the erosion kernel, pixels; 1 = no band inside the mask")
 
 
 class BoundaryBand:

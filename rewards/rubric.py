@@ -26,11 +26,15 @@ class RewardSpec(BaseModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="unique in the rubric; metrics are logged under it")
     kind: str = Field(description="name in the table of rewards (`burnish rewards list`)")
-    weight: float = Field(1.0, ge=0, description="share in the training reward; 0 = scored, not trained on")
-    gold: bool = Field(False, description="a gold metric: logged, compared with the training reward, never trained on")
-    drs: DrsConfig | None = Field(None, description="scaling by the number of references; null = raw values")
-    batch: int = Field(16, ge=1, description="rows of every call, fixed; short batches are padded with the last row")
-    options: dict[str, JsonValue] = Field({}, description="the reward class's own options")
+    weight: float = Field(default=1.0, ge=0, description="share in the training reward; 0 = scored, not trained on")
+    gold: bool = Field(
+        default=False, description="a gold metric: logged, compared with the training reward, never trained on"
+    )
+    drs: DrsConfig | None = Field(default=None, description="scaling by the number of references; null = raw values")
+    batch: int = Field(
+        default=16, ge=1, description="rows of every call, fixed; short batches are padded with the last row"
+    )
+    options: dict[str, JsonValue] = Field(default={}, description="the reward class's own options")
 
     @model_validator(mode="after")
     def _check(self) -> RewardSpec:
@@ -58,7 +62,8 @@ class RubricConfig(BaseModel):
 
     rewards: tuple[RewardSpec, ...] = Field(min_length=1, description="in the order they are scored and logged")
     aggregation: Literal["gdpo", "gdpo_trl", "weighted_sum"] = Field(
-        "gdpo", description="gdpo: normalise each reward within the group, then weigh; weighted_sum: weigh raw values"
+        default="gdpo",
+        description="gdpo: normalise each reward within the group, then weigh; weighted_sum: weigh raw values",
     )
 
     @model_validator(mode="after")

@@ -35,8 +35,8 @@ class SemanticOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    size: int = Field(24, ge=8, multiple_of=4, description="side in pixels that the region is resized to")
-    mode: Pooling = Field("flat", description="flat: place matters; mean_pool: it does not")
+    size: int = Field(default=24, ge=8, multiple_of=4, description="side in pixels that the region is resized to")
+    mode: Pooling = Field(default="flat", description="flat: place matters; mean_pool: it does not")
 
 
 class ToySemantic:

@@ -39,7 +39,9 @@ class StyleOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    size: int = Field(24, ge=8, multiple_of=4, description="side in pixels that region and reference are resized to")
+    size: int = Field(
+        default=24, ge=8, multiple_of=4, description="side in pixels that region and reference are resized to"
+    )
 
 
 class ToyStyle:

@@ -44,14 +44,18 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    count: int = Field(256, description="held-out examples, evaluated at the start and the end of a stage", ge=1)
-    dev_count: int = Field(64, description="dev examples, evaluated every few iterations", ge=1)
-    every: int = Field(5, description="iterations between evaluations on dev, 0 = never", ge=0)
+    count: int = Field(
+        default=256, description="held-out examples, evaluated at the start and the end of a stage", ge=1
+    )
+    dev_count: int = Field(default=64, description="dev examples, evaluated every few iterations", ge=1)
+    every: int = Field(default=5, description="iterations between evaluations on dev, 0 = never", ge=0)
     batch: int = Field(
-        4, description="rows of every evaluation forward, from one block of examples; short ones are padded", ge=1
+        default=4,
+        description="rows of every evaluation forward, from one block of examples; short ones are padded",
+        ge=1,
     )
     samplers: tuple[Literal["ode", "sde"], ...] = Field(
-        ("ode", "sde"), description="ode: as deployed; sde: as trained", min_length=1
+        default=("ode", "sde"), description="ode: as deployed; sde: as trained", min_length=1
     )
 
 

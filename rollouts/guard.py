@@ -24,17 +24,22 @@ class GuardConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    enabled: bool = Field(True, description="Judge after every evaluation on dev.")
+    enabled: bool = Field(default=True, description="Judge after every evaluation on dev.")
     metrics: tuple[str, ...] = Field(
-        ("masked_mse", "edge_ratio", "glyph_accuracy"), description=f"Gold metrics to watch, out of {GOLD_METRICS}."
+        default=("masked_mse", "edge_ratio", "glyph_accuracy"),
+        description=f"Gold metrics to watch, out of {GOLD_METRICS}.",
     )
-    window: int = Field(2, description="Evaluations that are averaged before they are compared.", ge=1)
-    patience: int = Field(2, description="Consecutive bad verdicts before the action is taken.", ge=1)
+    window: int = Field(default=2, description="Evaluations that are averaged before they are compared.", ge=1)
+    patience: int = Field(default=2, description="Consecutive bad verdicts before the action is taken.", ge=1)
     tolerance: float = Field(
-        0.05, description="Relative loss against the best window that is still forgiven, 0.05 = 5 %.", ge=0.0
+        default=0.05, description="Relative loss against the best window that is still forgiven, 0.05 = 5 %.", ge=0.0
     )
-    action: Action = Field("rollback", description="Reward rises while gold falls: warn, stop, or return to the best.")
-    regression_action: Action = Field("warn", description="Gold falls and the reward does not rise: as `action`.")
+    action: Action = Field(
+        default="rollback", description="Reward rises while gold falls: warn, stop, or return to the best."
+    )
+    regression_action: Action = Field(
+        default="warn", description="Gold falls and the reward does not rise: as `action`."
+    )
 
     @model_validator(mode="after")
     def _known_metrics(self) -> GuardConfig:

@@ -69,8 +69,8 @@ CURVES = (
     ),
     Curve("grpo", ("kl",), "KL to the reference", "KL", caption="How far the policy moved from its start."),
     Curve("*", ("grad_norm",), "Gradient norm", "before clipping"),
-    Curve("grpo", ("clip_fraction",), "Clip fraction", "share of samples"),
-    Curve("grpo", ("ratio_deviation", "ratio_max_deviation"), "Importance ratio", "largest |ratio - 1|"),
+    Curve("grpo", ("clip_low", "clip_high"), "Clip fraction", "share of samples"),
+    Curve("grpo", ("ratio_max_deviation",), "Importance ratio", "largest |ratio - 1|"),
     Curve("grpo", ("reward/*/zero_spread",), "Groups without spread", "share of groups", caption="They teach nothing."),
     Curve("grpo", ("dar/*",), "Difficulty weighting", "DAR", split=True),
 )

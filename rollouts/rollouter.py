@@ -42,9 +42,9 @@ class RolloutConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    workers: int = Field(1, description="rollout actors", ge=1, json_schema_extra={"run_option": True})
-    sample_batch: int = Field(16, description="rows of every sampling forward; divides the group size", ge=1)
-    lag: int = Field(0, description="iteration i is sampled with version max(0, i - lag)", ge=0)
+    workers: int = Field(default=1, description="rollout actors", ge=1, json_schema_extra={"run_option": True})
+    sample_batch: int = Field(default=16, description="rows of every sampling forward; divides the group size", ge=1)
+    lag: int = Field(default=0, description="iteration i is sampled with version max(0, i - lag)", ge=0)
 
 
 @dataclass(frozen=True)
