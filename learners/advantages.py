@@ -1,17 +1,20 @@
 """Advantages from rewards: pure numpy, computed over whole groups on gathered values.
 
-Called by the driver. float64 inside, float32 out. A missing reward is a mask, never a number: the sample's advantage
-for that reward is 0 and its value enters no mean and no deviation. Legend: P groups (prompts), G samples a group.
+Called by the driver. It draws nothing, except in the negative control `shuffled`. float64 inside, float32 out. A
+missing reward is a mask, never a number: the sample's advantage for that reward is 0 and its value enters no mean and
+no deviation. Legend: P groups (prompts), G samples a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from burnish.data.seeding import permutation
 
 Aggregation = Literal["weighted_sum", "gdpo", "gdpo_trl"]
 """weighted_sum: normalise the weighted sum in the group (GRPO); gdpo: normalise each reward in the group, then the
@@ -29,6 +32,11 @@ class AdvantageConfig(BaseModel):
     floor: Literal["max", "plus"] = Field(default="max", description="divide by max(std, eps) or by std + eps")
     eps: float = Field(default=1e-6, description="floor of a standard deviation", gt=0.0, allow_inf_nan=False)
     clip: float = Field(default=5.0, description="advantages are clipped to +-clip", gt=0.0)
+    control: Literal["none", "shuffled"] = Field(
+        default="none",
+        description="shuffled: a negative control that must not learn; each group's advantages change places by a "
+        "keyed draw, so that they say nothing of the samples they stand at",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +104,26 @@ def advantages(
         valid=present,
         zero_spread={n: zero_spread(clean[n], valid[n]) for n in names},
     )
+
+
+def shuffled(
+    values: np.ndarray, valid: np.ndarray, *, seed: int, iteration: int, example_ids: Sequence[str]
+) -> np.ndarray:
+    """Advantages [P,G] in another order within each group; samples that are not valid stay where they are.
+
+    Args:
+        values: [P,G].
+        valid: bool [P,G].
+        seed: the run's seed.
+        iteration: which iteration.
+        example_ids: P ids; with seed and iteration they key the order.
+    """
+    result = values.copy()
+    for row, example_id in enumerate(example_ids):
+        places = np.flatnonzero(valid[row])
+        order = permutation(len(places), seed, "shuffled-advantages", iteration, example_id)
+        result[row, places] = values[row, places[order]]
+    return result
 
 
 def zero_spread(values: np.ndarray, valid: np.ndarray) -> float:

@@ -50,6 +50,7 @@ def place(role: Role, rank: int) -> Any:
         "max_restarts": 0 if role.gang else -1,
         "max_task_retries": 0,
     }
-    actor = ray.remote(Host).options(**options).remote(role, rank)
+    host: Any = ray.remote(Host)
+    actor = host.options(**options).remote(role, rank)
     actor.build.remote()
     return actor

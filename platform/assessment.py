@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from burnish.data.records import Example
+from burnish.data.records import Example, PolicyVersion, SamplerSpec
 from burnish.data.sources import Source
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor
@@ -51,24 +51,26 @@ class Assessor:
             label: names the files, for example "grpo-000040".
         """
         specs = evaluation_specs(self.recipe.grpo.sampler.spec, self.recipe.evaluation)
-        examples = self.examples(split)
-        keep = choose(examples, NUM_PICTURES) if split == "heldout" else ()
         results = {}
         for name, sampler in specs.items():
             path = ledger.run.path / "evaluations" / f"{label}-{split}-{name}.json"
-            stamp = ledger.version.digest
-            part = _stored(path, stamp)
+            part = stored(path, ledger.version.digest)
             if part is None:
-                count = len(examples)
-                ranges = [tuple(range(i, min(i + CHUNK, count))) for i in range(0, count, CHUNK)]
-                handles = [
-                    self.executor.submit("rollout", "evaluate", split, count, sampler, r, keep, ledger.version)[0]
-                    for r in ranges
-                ]
-                part = join([self.executor.get(handle) for handle in handles])
-                _store(path, stamp, part)
+                part = self.measure(split, sampler, ledger.version)
+                _store(path, ledger.version.digest, part)
             results[name] = merge([part])
         return results
+
+    def measure(self, split: str, sampler: SamplerSpec, version: PolicyVersion) -> EvalPart:
+        """All rows of a split under one sampler, measured now by the rollout workers, which hold `version`."""
+        examples = self.examples(split)
+        keep = choose(examples, NUM_PICTURES) if split == "heldout" else ()
+        count = len(examples)
+        ranges = [tuple(range(i, min(i + CHUNK, count))) for i in range(0, count, CHUNK)]
+        handles = [
+            self.executor.submit("rollout", "evaluate", split, count, sampler, r, keep, version)[0] for r in ranges
+        ]
+        return join([self.executor.get(handle) for handle in handles])
 
     def pictures(self, ledger: Ledger, results: dict[str, EvalResult]) -> None:
         """Write the gallery: held-out examples, never chosen by result, after each stage."""
@@ -79,11 +81,12 @@ class Assessor:
 def _store(path: Path, stamp: str, part: EvalPart) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if part.images:
-        np.savez(path.with_suffix(".npz"), **part.images)
+        np.savez(path.with_suffix(".npz"), allow_pickle=False, **part.images)
     write_json(path, {"policy_digest": stamp, **part.to_json()})
 
 
-def _stored(path: Path, stamp: str) -> EvalPart | None:
+def stored(path: Path, stamp: str) -> EvalPart | None:
+    """The rows of an evaluation on disk; None where there is none, or it measured other weights than digest `stamp`."""
     if not path.is_file():
         return None
     tree = json.loads(path.read_text())

@@ -28,7 +28,7 @@ _TMP = ".tmp-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def commit(parent: Path, name: str, writer: Callable[[Path], None]) -> Path:
+def commit(parent: Path, name: str, writer: Callable[[Path], object]) -> Path:
     """Write a directory so that a kill at any moment leaves the old state or the new one.
 
     Args:

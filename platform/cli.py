@@ -6,24 +6,22 @@ arguments before typer sees them, so that each command declares only its own opt
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
-from burnish.data.errors import BurnishError, ConfigError, Problem
+from burnish.data.errors import BurnishError
+from burnish.platform.cli_base import INTERRUPTED, AsJson, RunArg, RunsDir, guarded, one_of, take_overrides
+from burnish.platform.cli_results import register
 from burnish.platform.console import report_error, table
 from burnish.platform.options import TrainOptions
-from burnish.platform.overrides import Override, split_overrides
-
-P = ParamSpec("P")
-INTERRUPTED = 130
+from burnish.platform.overrides import split_overrides
 
 app = typer.Typer(
     help="Reinforcement learning for image-refinement models.",
@@ -33,39 +31,7 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs and clear old ones away.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
-
-RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="BURNISH_RUNS_DIR", help="Directory of all runs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
-RunArg = Annotated[str, typer.Argument(metavar="RUN", help="Run id, see `burnish runs list`.")]
-
-
-def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
-    """Turn a command's errors into text on standard error and its exit code (2, 3, 4, 5 or 130)."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs) or 0
-        except BurnishError as error:
-            code = report_error(error, json_lines=bool(kwargs.get("as_json")))
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        raise typer.Exit(code)
-
-    return run
-
-
-def take_overrides(context: typer.Context, *, accepted: bool) -> list[Override]:
-    """The dotted overrides of this call.
-
-    Raises:
-        ConfigError: the command takes none.
-    """
-    overrides: list[Override] = context.obj or []
-    if overrides and not accepted:
-        problems = [Problem(name, text, "no overrides with this command") for name, text in overrides]
-        raise ConfigError("override refused", problems)
-    return overrides
+register(app)
 
 
 @app.command()
@@ -78,6 +44,9 @@ def train(
     ] = None,
     executor: Annotated[str, typer.Option(help="ray, or local: one process.")] = "ray",
     resume: Annotated[str | None, typer.Option(help="Go on with a RUN, or `auto`: the newest unfinished one.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="Start on that run's base instead of fine-tuning.")
+    ] = None,
     stages: Annotated[str | None, typer.Option(help="Run only these stages, for example sft or sft,grpo.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and its digest.")] = False,
     allow_change: Annotated[list[str] | None, typer.Option(help="Key that a resume may change; repeatable.")] = None,
@@ -86,8 +55,9 @@ def train(
 ) -> int:
     """Train a recipe: supervised fine-tuning, then GRPO. `--a.b value` changes the recipe's field a.b."""
     options = TrainOptions(
-        executor=_one_of("executor", executor, ("local", "ray")),
+        executor=one_of("executor", executor, ("local", "ray")),
         resume=resume,
+        start_from=start_from,
         stages=_stages(stages),
         dry_run=dry_run,
         json=as_json,
@@ -118,7 +88,7 @@ def doctor(
     from burnish.platform.doctor import exit_code, report
 
     take_overrides(context, accepted=False)
-    chosen = _one_of("executor", executor, ("local", "ray"))
+    chosen = one_of("executor", executor, ("local", "ray"))
     checks = report(runs_dir=runs_dir, roles=roles, executor=chosen, weights=tuple(weights or ()))
     if as_json:
         typer.echo(json.dumps([vars(check) for check in checks]))
@@ -192,14 +162,8 @@ def _root(
     """Reinforcement learning for image-refinement models."""
 
 
-def _one_of(field: str, got: str, allowed: Sequence[str]) -> str:
-    if got not in allowed:
-        raise ConfigError("option refused", [Problem(f"--{field}", got, " or ".join(allowed))])
-    return got
-
-
 def _stages(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(_one_of("stages", part.strip(), ("sft", "grpo")) for part in text.split(","))
+    return None if text is None else tuple(one_of("stages", part.strip(), ("sft", "grpo")) for part in text.split(","))
 
 
 def _print_recipe(recipe: Any, *, as_json: bool) -> int:

@@ -129,7 +129,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        problems = recipe_problems(self)
+        problems = recipe_problems(self)  # pyright: ignore[reportArgumentType]  # one file, two names
         if problems:
             raise ConfigError("the recipe's parts do not fit", problems)
         return self

@@ -35,6 +35,7 @@ class Console:
     ) -> None:
         self._stream = stream if stream is not None else sys.stdout
         self._clock = clock
+        self._above_bar: Callable[[str], object] | None = None
         self.mode = "json" if json_lines else "bars" if self._stream.isatty() else "plain"
 
     def line(self, text: str) -> None:

@@ -25,6 +25,7 @@ from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
 from burnish.platform.checkpoints import commit, load_tensors, save_tensors
 from burnish.platform.config import Recipe
+from burnish.platform.failpoints import fail_point
 from burnish.platform.workers import recipe_source
 from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter
 from burnish.policies.snapshot import (
@@ -150,7 +151,9 @@ class LearnerWorker:
         """One iteration's optimiser steps; see `Learner.update`."""
         learner = self._trainer
         assert isinstance(learner, Learner)
-        return learner.update(plan, *groups)
+        metrics = learner.update(plan, *groups)
+        fail_point("learn")
+        return metrics
 
     def publish(self) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
         """The trained weights and which version they are."""
@@ -161,7 +164,8 @@ class LearnerWorker:
     def published(self, checkpoint: Path) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
         """What an earlier, verified commit had published; the trained weights stay as they are."""
         state = read_state(checkpoint)
-        return PolicyVersion(state.counters["iterations"], policy_digest(self._base, state.weights)), dict(state.weights)
+        version = PolicyVersion(state.counters["iterations"], policy_digest(self._base, state.weights))
+        return version, dict(state.weights)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -182,9 +186,7 @@ class LearnerWorker:
             commit(parent, name, lambda path: self._write(path, state, record, adapter))
         return digests
 
-    def _write(
-        self, path: Path, state: TrainerState, record: Mapping[str, Any], adapter: AdapterConfig | None
-    ) -> None:
+    def _write(self, path: Path, state: TrainerState, record: Mapping[str, Any], adapter: AdapterConfig | None) -> None:
         policy = self._policy
         assert policy is not None
         save_tensors(path / "policy.safetensors", dict(state.weights))
@@ -262,4 +264,3 @@ def _state_digest(state: TrainerState) -> str:
 def _restore(policy: TinyPolicy, weights: Mapping[str, np.ndarray]) -> None:
     for name, parameter in policy.module.named_parameters():
         parameter.data.copy_(torch.from_numpy(np.array(weights[name])))
-

@@ -20,6 +20,7 @@ from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion, Sco
 from burnish.platform.checkpoints import latest_verified, prune, sweep
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor
+from burnish.platform.failpoints import fail_point
 from burnish.platform.journal import Journal, MetricsLog
 from burnish.platform.runs import Run
 from burnish.platform.tracking import NoTracker, Tracker
@@ -85,8 +86,8 @@ class Ledger:
         self.counts = Counter(state["counts"])
         self.seconds = dict(state["seconds"])
         self.rubrics, self.notes, self.best = state["rubrics"], state["notes"], state["best"]
-        self.warnings = state["warnings"]
-        self.digests = {k: state[k] for k in ("policy_digest", "state_digest")}
+        self.warnings = [*state["warnings"], *(w for w in self.warnings if w not in state["warnings"])]
+        self.digests = read_digests(found)
         return found
 
     def advance(self, version: PolicyVersion) -> None:
@@ -112,6 +113,7 @@ class Ledger:
             for summary, scores in groups
         ]
         self.journal.append({"kind": "scores", "iteration": iteration, "groups": entries})
+        fail_point("journal")
         rubrics = {f"{s.rubric.version}:{s.rubric.digest}" for _, s in groups}
         self.rubrics += sorted(rubrics - set(self.rubrics))
         self.counts["groups"] += len(groups)
@@ -148,6 +150,7 @@ class Ledger:
         self.iteration = iteration
         self.counts["resent"] = self._executor.resent
         self.metrics.log(self.stage, self.iteration, {**metrics, **{f"seconds/{k}": v for k, v in seconds.items()}})
+        fail_point("log")
         due = self.stage == "sft" or self.iteration % self._recipe.checkpoints.every == 0
         if due or self.iteration == self.total or self.notes.get("ended"):
             self.commit()
@@ -183,6 +186,12 @@ class Ledger:
     def name(self, iteration: int | None = None) -> str:
         """Name of an iteration's commit, the current one's by default."""
         return f"step-{self.iteration if iteration is None else iteration:06d}"
+
+
+def read_digests(checkpoint: Path) -> dict[str, str]:
+    """Policy digest and state digest of a commit that was verified."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    return {name: state[name] for name in ("policy_digest", "state_digest")}
 
 
 def _plain(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:

@@ -42,6 +42,7 @@ class GrpoLoop:
         after: called with the number of finished iterations and the mean reward, before they are committed; evaluates
             on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
         interrupted: asked after each commit; True leaves the loop.
+        seed: the run's seed.
     """
 
     recipe: Recipe
@@ -50,6 +51,7 @@ class GrpoLoop:
     watch: Watch
     after: Callable[[int, float], dict[str, float]]
     interrupted: Callable[[], bool]
+    seed: int = 0
     buffer: FixedLagBuffer[Scored] = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ class GrpoLoop:
             rubric=self.recipe.rewards,
             config=config.advantages,
             dar=config.dar,
+            seed=self.seed,
         )
 
     def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:

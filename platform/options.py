@@ -14,6 +14,7 @@ class TrainOptions:
         seed: the run's seed, 0 <= seed < 2**63.
         executor: "local" (one process, no Ray) or "ray".
         resume: id of the run to go on with, None = a new run; the command line has resolved "auto".
+        start_from: id of a run whose base is copied, so that fine-tuning is skipped; None = fine-tune.
         stages: stages to run instead of the recipe's, None = the recipe's.
         dry_run: print the resolved recipe and its digest, then stop.
         json: JSON lines instead of progress bars.
@@ -25,6 +26,7 @@ class TrainOptions:
     seed: int = 0
     executor: str = "ray"
     resume: str | None = None
+    start_from: str | None = None
     stages: tuple[str, ...] | None = None
     dry_run: bool = False
     json: bool = False

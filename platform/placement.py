@@ -6,6 +6,7 @@ are set before the first `import ray`.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -65,7 +66,11 @@ def _start(cpus: int) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
             return
         except Exception as error:  # ray raises a bare Exception when a node times out during start-up

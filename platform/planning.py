@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from burnish.data.records import GroupPlan, Scores, UpdatePlan
-from burnish.learners.advantages import AdvantageConfig, advantages
+from burnish.learners.advantages import AdvantageConfig, advantages, shuffled
 from burnish.learners.dar import DarConfig, group_weights, performance
 from burnish.rewards.rubric import RubricConfig
 from burnish.rollouts.metrics import reward_statistics
@@ -42,6 +42,7 @@ def make_plan(
     rubric: RubricConfig,
     config: AdvantageConfig,
     dar: DarConfig,
+    seed: int = 0,
 ) -> Planned:
     """Advantages and group weights of one iteration.
 
@@ -51,6 +52,7 @@ def make_plan(
         on_policy: the samples were drawn with the weights that the learner holds.
         rubric: names, weights and aggregation of the rewards.
         config, dar: how advantages and weights are computed.
+        seed: the run's seed; keys the order of shuffled advantages.
     """
     names = sorted(rubric.weights)
     scaled = {n: np.stack([s.scaled[n] for s in scores]) for n in names}
@@ -58,17 +60,17 @@ def make_plan(
     valid = {n: np.stack([s.valid[n] for s in scores]) for n in names}
     weights = {n: rubric.weights[n] for n in names}
     found = advantages(scaled, valid, weights=weights, aggregation=rubric.aggregation, config=config)
+    ordered, ids = found.values, [s.example_id for s in scores]
+    if config.control == "shuffled":
+        ordered = shuffled(ordered, found.valid, seed=seed, iteration=iteration, example_ids=ids)
     source = scaled if dar.source == "scaled" else raw
     means, present = performance(source, valid, weights=weights, config=dar)
     difficulty = group_weights(means, dar, present=present)
     groups = tuple(
-        GroupPlan(s.example_id, found.values[i], found.valid[i], float(difficulty.weights[i]))
-        for i, s in enumerate(scores)
+        GroupPlan(example_id, ordered[i], found.valid[i], float(difficulty.weights[i]))
+        for i, example_id in enumerate(ids)
     )
-    metrics: dict[str, float] = {}
-    for name in scores[0].raw:
-        values, present_here = np.stack([s.raw[name] for s in scores]), np.stack([s.valid[name] for s in scores])
-        metrics |= {f"reward/{name}/{k}": v for k, v in reward_statistics(values, present_here).items()}
+    metrics = _reward_metrics(scores)
     total = np.add.reduce([weights[n] * np.where(valid[n], scaled[n], 0.0) for n in names])
     everything = reward_statistics(total, np.logical_and.reduce([valid[n] for n in names]))
     metrics |= {f"reward/total/{k}": v for k, v in everything.items()}
@@ -78,6 +80,14 @@ def make_plan(
         metrics["dar/weight_max"] = difficulty.weight_max
     inert = dar.enabled and difficulty.inert and len(scores) > 1
     warnings = (f"iteration {iteration}: every DAR weight is 1, so DAR does nothing",) if inert else ()
-    spread = float(found.values.std(axis=1).max())
+    spread = float(ordered.std(axis=1).max())
     return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, warnings)
 
+
+def _reward_metrics(scores: Sequence[Scores]) -> dict[str, float]:
+    """Statistics of every reward's raw values, those included that are only watched."""
+    metrics: dict[str, float] = {}
+    for name in scores[0].raw:
+        values, present = np.stack([s.raw[name] for s in scores]), np.stack([s.valid[name] for s in scores])
+        metrics |= {f"reward/{name}/{k}": v for k, v in reward_statistics(values, present).items()}
+    return metrics

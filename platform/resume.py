@@ -34,8 +34,11 @@ def choose(
         The validated recipe, and options whose `seed` is set and whose `resume` is a run id or None.
 
     Raises:
-        ConfigError: a problem with the recipe, an unknown run, another seed than the run's, or keys that changed.
+        ConfigError: a problem with the recipe, --from with --resume, an unknown run, another seed than the run's, or
+            keys that changed.
     """
+    if options.resume is not None and options.start_from is not None:
+        raise ConfigError("two runs to go on from", [Problem("--from", options.start_from, "no --from with --resume")])
     store = RunStore(options.runs_dir)
     run = _wanted(store, options.resume, recipe, overrides, seed)
     if run is None:

@@ -45,6 +45,7 @@ class RunInfo:
         versions: package -> version, python, ATen CPU capability, thread count.
         mlflow_run_id: kept across resumes, None before tracking began.
         error: why the run failed, in one line.
+        start_from: the run whose base was copied, None = the run made its own.
         format_version: newer ones are refused.
     """
 
@@ -59,6 +60,7 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     mlflow_run_id: str | None = None
     error: str | None = None
+    start_from: str | None = None
     format_version: int = FORMAT_VERSION
 
 

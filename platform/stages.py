@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from burnish.data.errors import InfrastructureError
-from burnish.data.records import PolicyVersion
 from burnish.data.sources import Source
 from burnish.platform.assessment import Assessor, metric_lines
 from burnish.platform.config import Recipe
 from burnish.platform.console import Console
 from burnish.platform.executor import Executor
-from burnish.platform.ledger import Ledger
+from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
 from burnish.platform.runs import Run
@@ -93,6 +92,7 @@ def run_sft(context: Context) -> StageResult:
         context.executor.get(written)
     else:
         ledger.resume()
+    context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     after = _assess_base(context, ledger)
     return StageResult(ledger, {}, after)
 
@@ -140,7 +140,8 @@ def run_grpo(context: Context) -> StageResult:
     ledger = context.ledger("grpo")
     before = _assess_base(context, context.ledger("grpo"))
     found = ledger.resume()
-    _begin(context, found)
+    if found is not None:
+        _begin(context, found)
     keep = context.recipe.rollouts.lag + 1
     for number in sorted(ledger.versions)[:-1]:
         load_verified(ledger.checkpoints / ledger.name(number))
@@ -157,12 +158,14 @@ def run_grpo(context: Context) -> StageResult:
             advance(1)
             return _after(context, ledger, watch, iteration, reward)
 
-        loop = GrpoLoop(context.recipe, context.executor, ledger, watch, after, context.interrupted)
+        seed = context.run.info.seed
+        loop = GrpoLoop(context.recipe, context.executor, ledger, watch, after, context.interrupted, seed=seed)
         if not ledger.notes.get("ended"):
             loop.run()
     if ledger.iteration < total and not ledger.notes.get("ended"):
         raise Interrupted
     _roll_back(context, ledger)
+    context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     results = context.assessor.assess(ledger, "heldout", label=f"grpo-{ledger.iteration:06d}")
     return StageResult(ledger, before, results)
 
@@ -181,6 +184,7 @@ def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, rewar
     history = notes.setdefault("guard", [])
     history.append({"iteration": iteration, "reward": mean, "gold": {k: gold[k] for k in DEV_METRICS}})
     ledger.best = ledger.name(_best(context, history))
+    context.console.line(f"iteration {iteration}: dev masked error {gold['masked_mse']:.5f}, reward {mean:+.4f}")
     _judge(context, ledger, history, iteration)
     return metric_lines(results, "dev", DEV_METRICS)
 
@@ -202,6 +206,7 @@ def _judge(context: Context, ledger: Ledger, history: list[dict], iteration: int
     event = {"kind": "guard", "iteration": iteration, **asdict(verdict)}
     ledger.journal.append(event)
     ledger.warn([f"guard ({verdict.action}): {verdict.message}"])
+    context.console.line(f"guard ({verdict.action}): {verdict.message}")
     ledger.notes.setdefault("events", []).append({"iteration": iteration, "label": f"guard: {verdict.action}"})
     if verdict.action != "warn":
         ledger.notes["ended"] = verdict.action
@@ -211,10 +216,12 @@ def _roll_back(context: Context, ledger: Ledger) -> None:
     """After a verdict "rollback" the run's result is its best commit."""
     if ledger.notes.get("ended") != "rollback":
         return
-    _begin(context, ledger.checkpoints / ledger.best)
-    version: PolicyVersion = deliver(context.executor)
+    best = ledger.checkpoints / ledger.best
+    load_verified(best)
+    _begin(context, best)
+    version = deliver(context.executor)
     ledger.versions = {version.number: version}
-    ledger.digests = {**ledger.digests, "policy_digest": version.digest}
+    ledger.digests = read_digests(best)
 
 
 STAGES: dict[str, Callable[[Context], StageResult]] = {"sft": run_sft, "grpo": run_grpo}

@@ -33,6 +33,7 @@ def write_summary(context: Context, results: Mapping[str, StageResult], *, secon
             timing[name] += result.ledger.seconds[name]
     summary = {
         "run_id": context.run.id,
+        "start_from": context.run.info.start_from,
         "status": "done",
         "reproducible": True,
         "command": command,
@@ -76,7 +77,7 @@ def closing_lines(summary: Mapping[str, Any], report: Path) -> list[str]:
             before = found["before"]["primary"]["masked_mse"]["mean"]
             change = found["change"]["primary"]["masked_mse"]["relative"]
             low, high = change.get("low"), change.get("high")
-            interval = f" (95 % interval {low:+.1%} to {high:+.1%})" if low is not None and high is not None else ""
+            interval = f" (95 %: {low:+.1%} to {high:+.1%})" if low is not None and high is not None else ""
             lines.append(
                 f"held-out masked error, {stage}: {before:.5f} -> {after['masked_mse']['mean']:.5f}, "
                 f"{change['mean']:+.1%}{interval}"

@@ -24,8 +24,8 @@ def deliver(executor: Executor, *, commit: Path | None = None, keep: int = 1) ->
     Raises:
         RefusedError: a worker bound nothing, or holds something else than the learner published.
     """
-    call = ("publish",) if commit is None else ("published", commit)
-    version_handle, state = executor.gang("learner", *call, returns=2)
+    method, args = ("publish", ()) if commit is None else ("published", (commit,))
+    version_handle, state = executor.gang("learner", method, *args, returns=2)
     version: PolicyVersion = executor.get(version_handle)
     for bound, digest in executor.broadcast("rollout", "load", version, state, keep=keep):
         if bound == 0 or digest != version.digest:

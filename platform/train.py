@@ -24,6 +24,7 @@ from burnish.platform.placement import executor
 from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run, RunStore, environment_versions, version_changes
 from burnish.platform.stages import STAGES, Context, Interrupted, StageResult
+from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary
 from burnish.platform.tracking import open_tracker
 from burnish.platform.validation import flatten
@@ -49,7 +50,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     with run.lock(), _interrupts() as interrupted:
         run.start()
         tracker = open_tracker(recipe.tracking, run, params=_params(recipe, options))
-        status = "failed"
+        status, report = "failed", run.path / "report.html"
         try:
             with executor(options.executor, roles(recipe, options.seed, run)) as chosen:
                 context = Context(run, recipe, chosen, source, tracker, console, interrupted)
@@ -108,7 +109,13 @@ def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
         for change in version_changes(run.info.versions, versions):
             console.line(f"this machine differs from the run's, so its bytes may: {change}")
         return run
+    origin = None if options.start_from is None else store.open(options.start_from)
+    if origin is not None:
+        check_base(origin, recipe)
     run = store.create(recipe.name, options.seed, config_digest=config_digest(recipe), versions=versions)
+    if origin is not None:
+        copy_base(origin, run)
+    # Last: without its recipe a run cannot be resumed, so a kill before the copy leaves nothing that would fine-tune.
     (run.path / CONFIG).write_text(resolved_yaml(recipe))
     console.line(f"run {run.id} on {options.executor}")
     return run

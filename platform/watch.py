@@ -49,13 +49,17 @@ class Watch:
             iteration: which one, for the text.
             spread: largest standard deviation of a group's combined reward.
             converged: every valid reward is at the best value of its range.
-            metrics: the learner's; `grad_norm`, `updates` and `skipped_updates` are read.
+            metrics: the learner's; `grad_norm`, `lr`, `updates` and `skipped_updates` are read.
             changed: the policy digest differs from the previous version's.
             samples: digest of all samples of this iteration.
 
         Raises:
-            RefusedError: a sign was missing `patience` times in a row.
+            RefusedError: a sign was missing `patience` times in a row, or an update with a gradient and a learning
+                rate left the policy's digest as it was.
         """
+        taken = metrics["updates"] > metrics["skipped_updates"]
+        if taken and not changed and metrics["grad_norm"] > 0.0 and metrics["lr"] > 0.0:
+            raise RefusedError(f"Iteration {iteration} updated the policy and its digest did not change.")
         signs = {
             "the rewards of every group are equal": spread <= 0.0 and not converged,
             "the gradient is zero": metrics["grad_norm"] <= 0.0 and not converged,

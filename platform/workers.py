@@ -1,7 +1,7 @@
 """The workers of each role: a room's plain class, built from a recipe where it will run.
 
-An executor makes them by `functools.partial(Worker, recipe, ...)`, in the driver's process or in an actor. A worker that
-was restarted is empty; the executor repeats `begin` and `load` before it sends work again.
+An executor makes them by `functools.partial(Worker, recipe, ...)`, in the driver's process or in an actor. A worker
+that was restarted is empty; the executor repeats `begin` and `load` before it sends work again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from burnish.data.errors import InfrastructureError
 from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, RubricVersion, SamplerSpec, Scores
 from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
+from burnish.platform.failpoints import fail_point
 from burnish.policies.lora import add_adapter
 from burnish.policies.snapshot import base_digest, load_base
 from burnish.rewards.server import RewardServer
@@ -62,11 +63,15 @@ class RolloutWorker:
 
     def load(self, version: PolicyVersion, state: Mapping[str, np.ndarray]) -> tuple[int, str]:
         """Take published weights; see `Rollouter.load`."""
-        return self._ready().load(version, state)
+        held = self._ready().load(version, state)
+        fail_point("sync")
+        return held
 
     def sample(self, iteration: int, index: int, version: PolicyVersion) -> tuple[GroupSummary, Group]:
         """Sample one group; see `Rollouter.sample`."""
-        return self._ready().sample(iteration, index, version)
+        sampled = self._ready().sample(iteration, index, version)
+        fail_point("sample")
+        return sampled
 
     def evaluate(
         self,
@@ -113,4 +118,6 @@ class RewardWorker:
 
     def score(self, group: Group) -> Scores:
         """Score one group; see `RewardServer.score`."""
-        return self._server.score(group)
+        scores = self._server.score(group)
+        fail_point("score")
+        return scores

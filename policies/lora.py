@@ -52,7 +52,8 @@ def add_adapter(module: Any, config: AdapterConfig) -> int:
         problem = Problem("grpo.adapter.target_modules", str(unknown), "names of linear layers of the policy")
         raise ConfigError("The adapter fits no layer.", [problem])
     module.requires_grad_(False)
-    module.add_adapter(LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(config.target_modules)))
+    alpha: Any = config.alpha  # peft says int and takes any number
+    module.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=list(config.target_modules)))
     for name, parameter in module.named_parameters():
         if ".lora_A." in name:
             bound = 1.0 / math.sqrt(parameter.shape[1])
@@ -88,7 +89,7 @@ def import_state(module: torch.nn.Module, state: Mapping[str, np.ndarray]) -> in
         ConfigError: a name or a shape does not fit: nothing is copied then.
     """
     parameters = trainable(module)
-    wrong = [n for n in parameters.keys() ^ state.keys()]
+    wrong = list(parameters.keys() ^ state.keys())
     wrong += [n for n in parameters.keys() & state.keys() if tuple(parameters[n].shape) != state[n].shape]
     if wrong:
         raise ConfigError(f"published weights do not fit the policy: {sorted(wrong)[:5]}")

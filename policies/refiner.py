@@ -6,20 +6,23 @@ paste. Evaluation, agents, serving and `burnish refine` call it; it never trains
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.data.crops import cut, focus_crop, model_size
-from burnish.data.errors import DataError
+from burnish.data.errors import CheckpointError, DataError, Problem
 from burnish.data.images import resize
 from burnish.data.masks import blend_reach, mask_bbox
 from burnish.data.paste import paste_back
 from burnish.data.records import Box, Example, Reference, SamplerSpec
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import keyed_noise, render
+from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
 
 
 class RefinerConfig(BaseModel):
@@ -110,3 +113,30 @@ class Refiner:
         conditions = [self.policy.encode(example)]
         noise = keyed_noise(self.policy, conditions, seed=seed, purpose="refine-noise")
         return render(self.policy, conditions, sampler=self.sampler, noise=noise)[0]
+
+
+def load_refiner(snapshot: Path, *, base: Path) -> Refiner:
+    """The refiner of a snapshot: base and adapter by diffusers' own loader, sampler and crop as snapshot.json says.
+
+    Args:
+        snapshot: directory with `snapshot.json` and `adapter/`, already verified.
+        base: directory of the base, already verified.
+
+    Raises:
+        CheckpointError: no snapshot, one written by a newer burnish, or one of another base.
+    """
+    file = snapshot / "snapshot.json"
+    try:
+        record = json.loads(file.read_text())
+        version, digest = int(record["format_version"]), str(record["base_digest"])
+        sampler, config = SamplerSpec(**record["sampler"]), RefinerConfig(**record["refiner"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
+    policy = load_base(base)
+    found = base_digest(policy.module)
+    if found != digest:
+        raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], digest[:12])])
+    load_adapter(policy.module, snapshot / "adapter")
+    return Refiner(policy, sampler, config)

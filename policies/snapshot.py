@@ -82,9 +82,10 @@ def save_adapter(module: Any, path: Path) -> None:
     from diffusers.training_utils import _collate_lora_metadata
     from peft import get_peft_model_state_dict
 
+    layers: dict[str, Any] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
     FluxLoraLoaderMixin.save_lora_weights(
         path,
-        transformer_lora_layers=get_peft_model_state_dict(module, adapter_name=ADAPTER),
+        transformer_lora_layers=layers,
         weight_name=ADAPTER_FILE,
         **_collate_lora_metadata({"transformer": module}),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from burnish.data.errors import ConfigError, Problem
 from burnish.rewards.perceptual import ToyPerceptual
@@ -14,9 +15,6 @@ from burnish.rewards.pixels import BoundaryBand, MaskedPixel, OutsidePreservatio
 from burnish.rewards.protocol import Reward
 from burnish.rewards.semantic import ToySemantic
 from burnish.rewards.style import ToyStyle
-
-if TYPE_CHECKING:  # the rubric checks itself against this table
-    from burnish.rewards.rubric import RewardSpec
 
 TABLE: dict[str, type[Any]] = {
     "masked_pixel": MaskedPixel,
@@ -27,6 +25,25 @@ TABLE: dict[str, type[Any]] = {
     "toy_semantic": ToySemantic,
 }
 """Reward kind -> class with `Options` (a pydantic model) that is built as `cls(options)`."""
+
+
+class Spec(Protocol):
+    """What the table reads of a `RewardSpec`, which checks itself against the table."""
+
+    @property
+    def name(self) -> str:
+        """Name in the rubric."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Name in the table."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, JsonValue]:
+        """The reward class's own options, not yet checked."""
+        ...
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -45,7 +62,7 @@ def reward_class(kind: str) -> type[Any]:
     return TABLE[kind]
 
 
-def reward_options(spec: RewardSpec) -> BaseModel:
+def reward_options(spec: Spec) -> BaseModel:
     """The spec's options, validated and with defaults filled in.
 
     Raises:
@@ -59,7 +76,7 @@ def reward_options(spec: RewardSpec) -> BaseModel:
         raise ConfigError(f"options of reward {spec.name!r} are refused", problems) from None
 
 
-def _problem(spec: RewardSpec, model: type[BaseModel], detail: dict[str, Any]) -> Problem:
+def _problem(spec: Spec, model: type[BaseModel], detail: dict[str, Any]) -> Problem:
     key = ".".join(str(part) for part in detail["loc"])
     known = list(model.model_fields)
     unknown = detail["type"] == "extra_forbidden"
@@ -68,7 +85,7 @@ def _problem(spec: RewardSpec, model: type[BaseModel], detail: dict[str, Any]) -
     return Problem(f"rewards.{spec.name}.options.{key}", repr(detail["input"]), allowed, hint)
 
 
-def make_reward(spec: RewardSpec) -> Reward:
+def make_reward(spec: Spec) -> Reward:
     """Build the reward that a spec describes.
 
     Raises:

@@ -1,7 +1,22 @@
-from collections.abc import Callable
+"""Recipes, one undisturbed smoke run, children that run the command line, and the session's Ray."""
+
+import json
+import multiprocessing
+import os
+import runpy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from burnish.platform.checkpoints import latest_verified
+from burnish.platform.cli import main
+from burnish.platform.runs import Run, RunStore
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read at the first `import ray`; tests only
 
 MINIMAL = """
 name: small
@@ -9,6 +24,15 @@ rewards:
   rewards:
     - {name: pixels, kind: masked_pixel}
 """
+PRELOAD = [
+    "burnish.platform.train",
+    "burnish.learners.deepspeed_engine",
+    "deepspeed",
+    "diffusers.models.transformers.transformer_flux",
+    "peft",
+]
+QUICK = ("--tracking.enabled", "false", "--evaluation.count", "8", "--evaluation.dev_count", "4")
+"""Evaluate little and leave MLflow out: neither changes a digest."""
 
 
 @pytest.fixture
@@ -21,3 +45,86 @@ def recipe_file(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One undisturbed run of the smoke recipe, seed 0, in this process."""
+    root = tmp_path_factory.mktemp("smoke")
+    with pytest.raises(SystemExit) as left:
+        main(["train", "smoke", "--executor", "local", "--runs-dir", str(root), "--tracking.enabled", "false"])
+    assert not left.value.code
+    (info,) = RunStore(root).infos()
+    return RunStore(root).open(info.id)
+
+
+@pytest.fixture(scope="session")
+def state_of() -> Callable[[Run], dict[str, Any]]:
+    """state.json of a run's newest GRPO checkpoint, verified."""
+
+    def read(run: Run) -> dict[str, Any]:
+        found = latest_verified(run.path / "stages" / "grpo" / "checkpoints")
+        return json.loads((found / "state.json").read_text()) if found else {}
+
+    return read
+
+
+@dataclass
+class Child:
+    """One `burnish` command in a process of its own."""
+
+    process: Any
+    log: Path
+    runs: RunStore
+
+    def wait(self, seconds: float = 240.0) -> int:
+        """Exit code; minus the signal where one killed it."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"still running after {seconds} s: {self.text}"
+        return self.process.exitcode
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def run(self) -> Run:
+        """The newest run of its runs directory."""
+        return self.runs.open(self.runs.infos()[-1].id)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json of that run."""
+        return json.loads((self.run.path / "summary.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def forks() -> Any:
+    """Where children are forked from: a server that has imported everything and computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+@pytest.fixture
+def burnish(forks: Any, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Start `burnish train` in a child, on the local executor unless said otherwise; `wait()` for it."""
+    children: list[Child] = []
+
+    def start(*arguments: str, executor: str = "local", fail_point: str = "", runs: Path | None = None) -> Child:
+        store = RunStore(runs or tmp_path / "runs")
+        log = tmp_path / f"{len(children)}.log"
+        argv = ["train", *arguments, "--executor", executor, "--runs-dir", str(store.root), *QUICK]
+        given = {"ENVIRONMENT": {"BURNISH_FAIL_POINT": fail_point}, "ARGUMENTS": argv, "LOG": str(log)}
+        script = str(Path(__file__).parent / "child.py")
+        process = forks.Process(target=runpy.run_path, args=(script, given, "__main__"))
+        process.start()
+        children.append(Child(process, log, store))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.process.kill()
+        child.process.join()
+        child.process.close()

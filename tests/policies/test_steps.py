@@ -1,6 +1,7 @@
 """The transition kernel against the papers' numbers."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_without_noise_an_sde_step_is_euler(worked, kind):
 def test_a_rollout_with_one_sde_step_follows_the_published_path(worked):
     inputs, expected = worked("rollout_linear_field_window")
     x, levels = tensor(inputs["x_T"])[None, :, None], inputs["sigmas"]
-    for i, (now, after) in enumerate(zip(levels, levels[1:], strict=False)):
+    for i, (now, after) in enumerate(pairwise(levels)):
         kind = "flow_sde" if i in inputs["sde_indices"] else "ode"
         sampler = SamplerSpec(kind, 4, eta=inputs["noise_level"])
         noise = tensor(inputs["eps_at_1"])[None, :, None]
@@ -73,11 +74,9 @@ def test_a_rollout_with_one_sde_step_follows_the_published_path(worked):
 def test_the_exact_field_lands_on_the_data_point(worked):
     inputs, expected = worked("ode_oracle_velocity")
     x, clean, levels = tensor(inputs["x_T"])[None, :, None], tensor(inputs["x0"])[None, :, None], inputs["sigmas"]
-    for now, after in zip(levels, levels[1:], strict=False):
+    for now, after in pairwise(levels):
         sampler = SamplerSpec("ode", 4)
-        x = transition(
-            (x - clean) / now, x, sigma=now, sigma_next=after, sigma_guard=levels[1], sampler=sampler
-        ).sample
+        x = transition((x - clean) / now, x, sigma=now, sigma_next=after, sigma_guard=levels[1], sampler=sampler).sample
     torch.testing.assert_close(x[0, :, 0], tensor(expected["final"]))
 
 

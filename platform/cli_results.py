@@ -1,0 +1,115 @@
+"""Commands on what a run made: eval, export, refine, report. They parse and print; `commands.py` does the work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from burnish.data.errors import ConfigError, Problem
+from burnish.platform.cli_base import AsJson, RunArg, RunsDir, guarded, one_of, take_overrides
+
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="best, last, base, or a name like step-000040; default: the run's result."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("eval")(evaluate)
+    app.command("export")(export)
+    app.command("refine")(refine)
+    app.command("report")(report)
+
+
+@guarded
+def evaluate(
+    context: typer.Context,
+    run: RunArg,
+    split: Annotated[str, typer.Option(help="heldout or dev.")] = "heldout",
+    checkpoint: Checkpoint = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure a checkpoint again; the numbers equal the run's own."""
+    from burnish.platform.commands import evaluate_run, evaluation_text
+    from burnish.platform.runs import RunStore
+
+    take_overrides(context, accepted=False)
+    found = evaluate_run(
+        RunStore(runs_dir).open(run), split=one_of("split", split, ("heldout", "dev")), name=checkpoint
+    )
+    typer.echo(json.dumps(found.to_json()) if as_json else evaluation_text(found))
+
+
+@guarded
+def export(
+    context: typer.Context,
+    run: RunArg,
+    to: Annotated[Path, typer.Option(help="Directory to make; it must not exist.")],
+    checkpoint: Checkpoint = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Copy base, adapter and snapshot out of a run; proved by a reload in plain diffusers."""
+    from burnish.platform.commands import export_run
+    from burnish.platform.runs import RunStore
+
+    take_overrides(context, accepted=False)
+    made = export_run(RunStore(runs_dir).open(run), to=to, name=checkpoint)
+    if as_json:
+        typer.echo(json.dumps(made.to_json()))
+    else:
+        typer.echo(
+            f"{made.path}: {made.checkpoint} of {run}, policy {made.policy_digest[:12]}\n"
+            f"reloaded in plain diffusers: largest difference of velocity {made.difference:.2g} "
+            f"(the adapter itself changes it by {made.effect:.2g})"
+        )
+
+
+@guarded
+def refine(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
+    mask: Annotated[Path | None, typer.Option(help="Image of the same size, white = refine here.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Box to refine, instead of a mask.")] = None,
+    reference: Annotated[list[Path] | None, typer.Option(help="Reference image; repeatable, at most 8.")] = None,
+    instruction: Annotated[str, typer.Option(help="What to do, in words.")] = "",
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Refine with this run's result.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Refine with an exported directory.")] = None,
+    checkpoint: Checkpoint = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Keys the start noise.")] = 0,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Refine a region of an image; every other pixel stays as it is."""
+    from burnish.platform.commands import exported_refiner, refine_file, run_refiner
+    from burnish.platform.refining import read_request
+    from burnish.platform.runs import RunStore
+
+    take_overrides(context, accepted=False)
+    if (run is None) == (snapshot is None):
+        raise ConfigError("option refused", [Problem("--run, --snapshot", "both or none", "one of the two")])
+    request = read_request(image, mask=mask, box=box, references=reference or (), instruction=instruction)
+    if snapshot is not None:
+        refiner = exported_refiner(snapshot)
+    else:
+        refiner = run_refiner(RunStore(runs_dir).open(str(run)), name=checkpoint)
+    proof = refine_file(refiner, request, output=output, seed=seed)
+    typer.echo(json.dumps(proof.to_json()) if as_json else proof.text())
+
+
+@guarded
+def report(context: typer.Context, run: RunArg, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """Write a run's report.html again from its files."""
+    from burnish.platform.runs import RunStore
+    from burnish.rollouts.report import read_report, write_report
+
+    take_overrides(context, accepted=False)
+    path = RunStore(runs_dir).open(run).path
+    made = write_report(path / "report.html", read_report(path))
+    typer.echo(json.dumps({"report": str(made)}) if as_json else f"report: {made}")
