@@ -6,6 +6,7 @@ Engines differ by rounding only: `TorchEngine` equals ZeRO-1/2 bit for bit on on
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -119,9 +120,11 @@ def join_ranks(*, rank: int = 0, world: int = 1, address: str | None = None, bac
 
 
 def leave_ranks() -> None:
-    """Leave the process group, if in one."""
+    """Leave the process group, if in one; DeepSpeed, where it is in use, has to forget it as well."""
     if dist.is_initialized():
-        dist.destroy_process_group()
+        deepspeed = sys.modules.get("deepspeed.comm")
+        chosen = deepspeed if deepspeed is not None and deepspeed.is_initialized() else dist
+        chosen.destroy_process_group()
 
 
 def check_num_micro(num_micro: int) -> None:

@@ -31,7 +31,6 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs and clear old ones away.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
-register(app)
 
 
 @app.command()
@@ -174,6 +173,9 @@ def _print_recipe(recipe: Any, *, as_json: bool) -> int:
     else:
         typer.echo(f"{resolved_yaml(recipe)}# config_digest: {config_digest(recipe)}")
     return 0
+
+
+register(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -87,8 +87,7 @@ def refine(
     as_json: AsJson = False,
 ) -> None:
     """Refine a region of an image; every other pixel stays as it is."""
-    from burnish.platform.commands import exported_refiner, refine_file, run_refiner
-    from burnish.platform.refining import read_request
+    from burnish.platform.refining import exported_refiner, read_request, refine_file, run_refiner
     from burnish.platform.runs import RunStore
 
     take_overrides(context, accepted=False)

@@ -71,16 +71,21 @@ class Ledger:
         """The newest policy version."""
         return self.versions[max(self.versions)]
 
-    def resume(self) -> Path | None:
-        """Go back to the newest sound commit of this stage; None where there is none: the stage starts afresh."""
+    def resume(self, *, finished: bool = False) -> Path | None:
+        """Go back to the newest sound commit of this stage; None where there is none: the stage starts afresh.
+
+        Args:
+            finished: a later stage may have begun: metrics and journal are left as they are.
+        """
         sweep(self.checkpoints)
         found = latest_verified(self.checkpoints, on_damage=lambda error: self.warn([str(error)]))
         if found is None:
             return None
         state = json.loads((found / "state.json").read_text())
-        self._recall(self.journal.tail(state["journal_offset"]))
-        self.metrics.truncate(state["metrics_offset"])
-        self.journal.truncate(state["journal_offset"])
+        if not finished:
+            self._recall(self.journal.tail(state["journal_offset"]))
+            self.metrics.truncate(state["metrics_offset"])
+            self.journal.truncate(state["journal_offset"])
         self.iteration = state["iteration"]
         self.versions = {int(n): PolicyVersion(int(n), digest) for n, digest in state["versions"].items()}
         self.counts = Counter(state["counts"])

@@ -54,17 +54,18 @@ class GrpoLoop:
     seed: int = 0
     buffer: FixedLagBuffer[Scored] = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
+    waiting: dict[Handle, tuple[int, int, Handle]] = field(default_factory=dict)
+    scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run the iterations that are left."""
         stage, config = self.ledger, self.recipe.grpo
         self.buffer = FixedLagBuffer(LagSchedule(config.iterations, self.recipe.rollouts.lag))
-        waiting: dict[Handle, tuple[int, int, Handle]] = {}
         for iteration in range(stage.iteration, config.iterations):
             started = time.perf_counter()
             self.clock = {}
-            waiting |= self._ask()
-            groups = self._collect(iteration, waiting, started)
+            self.waiting |= self._ask()
+            groups = self._collect(iteration, started)
             planned = self._plan(iteration, groups)
             before = stage.version
             metrics = self._learn(planned.plan, groups)
@@ -89,11 +90,9 @@ class GrpoLoop:
                 asked[summary] = (iteration, position, group)
         return asked
 
-    def _collect(
-        self, iteration: int, waiting: dict[Handle, tuple[int, int, Handle]], started: float
-    ) -> tuple[Scored, ...]:
-        """Score groups as they finish, until the iteration is whole; later iterations' groups go on by themselves."""
-        scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = {}
+    def _collect(self, iteration: int, started: float) -> tuple[Scored, ...]:
+        """Score groups as they finish, until the iteration is whole; later iterations' groups stay in flight."""
+        waiting, scoring = self.waiting, self.scoring
         while not self.buffer.is_whole(iteration):
             done = self.executor.wait([*scoring, *waiting])
             if done in scoring:
@@ -143,7 +142,7 @@ class GrpoLoop:
         warnings = self.watch.observe(
             iteration,
             spread=planned.spread,
-            converged=False,
+            converged=planned.converged,
             metrics=metrics,
             changed=changed,
             samples="".join(g.summary.samples_digest for g in groups),

@@ -13,7 +13,8 @@ import numpy as np
 from burnish.data.records import GroupPlan, Scores, UpdatePlan
 from burnish.learners.advantages import AdvantageConfig, advantages, shuffled
 from burnish.learners.dar import DarConfig, group_weights, performance
-from burnish.rewards.rubric import RubricConfig
+from burnish.rewards.rubric import RewardSpec, RubricConfig
+from burnish.rewards.table import reward_class
 from burnish.rollouts.metrics import reward_statistics
 
 
@@ -25,12 +26,14 @@ class Planned:
         plan: what the learner gets.
         metrics: flat numbers for metrics.jsonl.
         spread: largest standard deviation of a group's advantages; 0 = nothing to learn from.
+        converged: every reward that is trained on is at the best value of its range, so there is nothing left to learn.
         warnings: what a user should know, in words.
     """
 
     plan: UpdatePlan
     metrics: dict[str, float]
     spread: float
+    converged: bool
     warnings: tuple[str, ...]
 
 
@@ -81,7 +84,15 @@ def make_plan(
     inert = dar.enabled and difficulty.inert and len(scores) > 1
     warnings = (f"iteration {iteration}: every DAR weight is 1, so DAR does nothing",) if inert else ()
     spread = float(ordered.std(axis=1).max())
-    return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, warnings)
+    converged = all(_at_best(raw[spec.name], valid[spec.name], spec) for spec in rubric.rewards if spec.weight > 0)
+    return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, converged, warnings)
+
+
+def _at_best(values: np.ndarray, valid: np.ndarray, spec: RewardSpec) -> bool:
+    """Every valid raw value is the best that the reward can give; true where none is valid."""
+    kind = reward_class(spec.kind)
+    best = kind.range[1] if kind.direction > 0 else kind.range[0]
+    return bool(np.isclose(values[valid], best, rtol=0.0, atol=1e-6).all())
 
 
 def _reward_metrics(scores: Sequence[Scores]) -> dict[str, float]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from burnish.platform.config import Recipe
 from burnish.platform.validation import is_run_option
@@ -33,35 +32,41 @@ _PLAIN = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 def recipe_reference() -> str:
     """docs/recipe-reference.md: a table of keys for each part of a recipe, and the options of each kind of reward."""
-    plain = {name: info for name, info in Recipe.model_fields.items() if not _models(info.annotation)}
+    fields = Recipe.model_fields
+    plain = {name: info for name, info in fields.items() if not _model(info.annotation)}
     parts = [_HEAD, _table("The recipe itself", Recipe.__doc__, _rows(plain, ""))]
-    for name, info in Recipe.model_fields.items():
-        for model in _models(info.annotation):
-            parts.append(_table(f"`{name}`", info.description, _rows(model.model_fields, f"{name}.")))
+    for name, info in fields.items():
+        model = _model(info.annotation)
+        if model is not None:
+            rows = _rows(model.model_fields, f"{name}.", _own_default(info))
+            parts.append(_table(f"`{name}`", info.description, rows))
     for kind, cls in TABLE.items():
-        fields = cls.Options.model_fields
-        if fields:
-            parts.append(_table(f"Options of `{kind}`", cls.__doc__, _rows(fields, "options.")))
+        if cls.Options.model_fields:
+            parts.append(_table(f"Options of `{kind}`", cls.__doc__, _rows(cls.Options.model_fields, "options.")))
     return "\n".join(parts)
 
 
-def _rows(fields: dict[str, FieldInfo], prefix: str) -> Iterator[str]:
-    """A line for each field; fields that are models are followed into, lists of models as `name[]`."""
+def _rows(fields: dict[str, FieldInfo], prefix: str, filled: object = None) -> Iterator[str]:
+    """A line for each field; models are followed into, lists of models as `name[]`.
+
+    Args:
+        fields: of one model.
+        prefix: dotted path of the model.
+        filled: an instance that says the defaults, or anything else: the fields' own are shown.
+    """
     for name, info in fields.items():
-        models = list(_models(info.annotation))
+        model = _model(info.annotation)
+        default = getattr(filled, name) if isinstance(filled, BaseModel) else _own_default(info)
         many = typing.get_origin(info.annotation) is tuple
-        if models:
-            if many or _optional(info.annotation):
-                yield _row(f"{prefix}{name}", info)
-            for model in models:
-                yield from _rows(model.model_fields, f"{prefix}{name}{'[]' if many else ''}.")
-        else:
-            yield _row(f"{prefix}{name}", info)
+        if model is None or many or default is None:
+            yield _row(f"{prefix}{name}", info, default)
+        if model is not None:
+            yield from _rows(model.model_fields, f"{prefix}{name}{'[]' if many else ''}.", default)
 
 
-def _row(path: str, info: FieldInfo) -> str:
+def _row(path: str, info: FieldInfo, default: object) -> str:
     words = [info.description or "", "(run option)" if is_run_option(info) else ""]
-    cells = [f"`{path}`", _type(info), _default(info), " ".join(filter(None, words))]
+    cells = [f"`{path}`", _type(info), _shown(default), " ".join(filter(None, words))]
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
@@ -73,13 +78,15 @@ def _table(title: str, words: str | None, rows: Iterator[str]) -> str:
     )
 
 
-def _default(info: FieldInfo) -> str:
-    if info.default is PydanticUndefined:
+def _own_default(info: FieldInfo) -> object:
+    """The field's default, or an ellipsis where it has none."""
+    return ... if info.is_required() else info.default
+
+
+def _shown(value: object) -> str:
+    if value is ...:
         return "required"
-    value = info.default
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    elif isinstance(value, tuple):
+    if isinstance(value, tuple):
         value = [v.model_dump(mode="json", exclude_defaults=True) if isinstance(v, BaseModel) else v for v in value]
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
@@ -108,15 +115,11 @@ def _words(annotation: Any) -> str:
     return _PLAIN.get(annotation, "mapping")
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The one model in an annotation, also inside a list or beside None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _models(argument)
-
-
-def _optional(annotation: Any) -> bool:
-    return type(None) in typing.get_args(annotation)
+        return annotation
+    return next(filter(None, map(_model, typing.get_args(annotation))), None)
 
 
 def commands_reference() -> str:
@@ -129,14 +132,13 @@ def commands_reference() -> str:
 
 
 def _commands(command: Any, path: str) -> Iterator[str]:
-    yield path
+    yield f"{path}: {(command.help or '').splitlines()[0]}"
     for parameter in command.params:
         names = "/".join([*parameter.opts, *parameter.secondary_opts])
-        marks = ["required"] if parameter.required else []
-        marks += ["repeatable"] if getattr(parameter, "multiple", False) else []
-        flag = getattr(parameter, "is_flag", False)
-        kind = "" if flag else f" {(parameter.metavar or parameter.type.name).upper()}"
-        yield f"  {names}{kind}{' (' + ', '.join(marks) + ')' if marks else ''}"
+        value = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar or 'VALUE'}"
+        marks = [name for name in ("required", "multiple") if getattr(parameter, name)]
+        marks += [f"default {parameter.default}"] if value and parameter.default not in (None, (), []) else []
+        yield f"  {names}{value}{' (' + ', '.join(marks) + ')' if marks else ''}"
     for name, inner in sorted(getattr(command, "commands", {}).items()):
         yield from _commands(inner, f"{path} {name}")
 

@@ -91,7 +91,7 @@ def run_sft(context: Context) -> StageResult:
         (written,) = context.executor.gang("learner", "write_base", context.run.path)
         context.executor.get(written)
     else:
-        ledger.resume()
+        ledger.resume(finished=True)
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     after = _assess_base(context, ledger)
     return StageResult(ledger, {}, after)

@@ -1,12 +1,15 @@
 """Recipes, one undisturbed smoke run, children that run the command line, and the session's Ray."""
 
+import importlib.util
 import json
 import multiprocessing
 import os
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -52,7 +55,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One undisturbed run of the smoke recipe, seed 0, in this process."""
     root = tmp_path_factory.mktemp("smoke")
     with pytest.raises(SystemExit) as left:
-        main(["train", "smoke", "--executor", "local", "--runs-dir", str(root), "--tracking.enabled", "false"])
+        main(["train", "smoke", "--executor", "local", "--runs-dir", str(root), *QUICK])
     assert not left.value.code
     (info,) = RunStore(root).infos()
     return RunStore(root).open(info.id)
@@ -128,3 +131,14 @@ def burnish(forks: Any, tmp_path: Path) -> Iterator[Callable[..., Child]]:
         child.process.kill()
         child.process.join()
         child.process.close()
+
+
+@pytest.fixture(scope="session")
+def fakes() -> ModuleType:
+    """The module `fakes.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("platform_fakes", Path(__file__).parent / "fakes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,141 @@
+"""Fake workers of the three roles: no tensor, numbers drawn by key, and a note of all they were asked."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion, Scores
+from burnish.data.seeding import generator
+from burnish.platform.checkpoints import commit
+from burnish.platform.config import Recipe, load_recipe
+from burnish.platform.executor import Role
+from burnish.platform.ledger import Ledger
+from burnish.platform.local import LocalExecutor
+from burnish.platform.loop import GrpoLoop
+from burnish.platform.runs import Run, RunStore
+from burnish.platform.tracking import NoTracker
+from burnish.platform.watch import Watch, WatchConfig
+
+RUBRIC = RubricVersion(1, "r" * 64)
+LEARNED = {"grad_norm": 0.5, "lr": 1e-3, "updates": 2.0, "skipped_updates": 0.0}
+
+
+class Shuffled(LocalExecutor):
+    """A local executor whose handles become ready in a keyed random order."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._draw = generator(seed, "arrivals")
+
+    def wait(self, handles):
+        """Any of the handles."""
+        return handles[int(self._draw.integers(len(handles)))]
+
+
+@dataclass
+class FakeLearner:
+    """Counts iterations; its digest says which."""
+
+    iterations: int = 0
+    plans: list[Any] = field(default_factory=list)
+    groups: list[Any] = field(default_factory=list)
+
+    def update(self, plan, *groups):
+        """One iteration."""
+        self.plans.append((plan.iteration, plan.on_policy, [(g.example_id, g.advantages.tolist()) for g in plan.groups]))
+        self.groups.append(groups)
+        self.iterations += 1
+        return dict(LEARNED)
+
+    def publish(self):
+        """(version, weights)."""
+        return PolicyVersion(self.iterations, f"{self.iterations:064d}"), {}
+
+    def save(self, parent, name, driver):
+        """A commit with nothing but state.json."""
+        digests = {"policy_digest": f"p{self.iterations}", "state_digest": f"s{self.iterations}"}
+        commit(parent, name, lambda path: (path / "state.json").write_text(json.dumps({**driver, **digests})))
+        return digests
+
+
+@dataclass
+class FakeRollout:
+    """Samples nothing; the digest of a group is its key."""
+
+    asked: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def load(self, version, state):
+        """Take it as it is."""
+        return 1, version.digest
+
+    def sample(self, iteration, index, version):
+        """(summary, group); the group is its key."""
+        self.asked.append((iteration, index, version.number))
+        name = f"{iteration}/{index}/{version.number}"
+        return GroupSummary(str(index), iteration, version, name, 1, {}), name
+
+
+@dataclass
+class FakeReward:
+    """Scores by key."""
+
+    recipe: Recipe
+    scored: list[str] = field(default_factory=list)
+
+    def score(self, group):
+        """Scores of every reward of the recipe."""
+        self.scored.append(group)
+        size = self.recipe.grpo.group_size
+        names = [spec.name for spec in self.recipe.rewards.rewards]
+        raw = {n: generator(0, "fake-score", group, n).normal(size=size).astype(np.float32) for n in names}
+        valid = {n: np.ones(size, bool) for n in names}
+        iteration, index, _ = group.split("/")
+        return Scores(index, int(iteration), RUBRIC, raw, raw, valid)
+
+
+@dataclass
+class Stage:
+    """A stage of fakes in a run directory; `seed` orders what is ready when."""
+
+    root: Path
+    seed: int = 0
+    lag: int = 0
+    stop_after: int = 99
+
+    def __post_init__(self) -> None:
+        more = [("rollouts.lag", str(self.lag)), ("checkpoints.keep_last", "4")]
+        self.recipe = load_recipe("smoke", more)
+        self.learner, self.rollout, self.reward = FakeLearner(), FakeRollout(), FakeReward(self.recipe)
+        self.executor = Shuffled(self.seed)
+        self.executor.start(Role("learner", lambda rank, world: self.learner, gang=True))
+        self.executor.start(Role("rollout", lambda rank, world: self.rollout))
+        self.executor.start(Role("reward", lambda rank, world: self.reward))
+        store = RunStore(self.root)
+        infos = store.infos()
+        self.run: Run = store.open(infos[-1].id) if infos else store.create("smoke", 0)
+        self.ledger = self.new_ledger()
+
+    def new_ledger(self) -> Ledger:
+        """A ledger that knows nothing yet."""
+        return Ledger(self.run, "grpo", recipe=self.recipe, executor=self.executor, tracker=NoTracker())
+
+    def begin(self) -> None:
+        """Resume where there is a commit, else make the first."""
+        if self.ledger.resume() is None:
+            self.ledger.advance(self.learner.publish()[0])
+            self.ledger.commit()
+        self.learner.iterations = self.ledger.iteration
+
+    def loop(self) -> GrpoLoop:
+        """The real loop on the fakes; leaves after `stop_after` finished iterations."""
+        return GrpoLoop(
+            self.recipe,
+            self.executor,
+            self.ledger,
+            Watch(WatchConfig()),
+            lambda iteration, reward: {},
+            lambda: self.ledger.iteration >= self.stop_after,
+        )

@@ -1,0 +1,94 @@
+"""Plans are made over whole groups; a missing reward is a mask, never a number."""
+
+import numpy as np
+import pytest
+
+from burnish.data.records import RubricVersion, Scores
+from burnish.data.seeding import generator
+from burnish.learners.advantages import AdvantageConfig
+from burnish.learners.dar import DarConfig
+from burnish.platform.planning import make_plan
+from burnish.rewards.rubric import RewardSpec, RubricConfig
+
+RUBRIC = RubricConfig(
+    rewards=(
+        RewardSpec(name="pixels", kind="masked_pixel"),
+        RewardSpec(name="outside", kind="outside_preservation", weight=0.5),
+        RewardSpec(name="watched", kind="boundary_band", weight=0.0),
+    )
+)
+G = 8
+
+
+def scores(name, *, missing=(), shift=0.0):
+    """One group's scores; `missing` names (reward, sample) that have none."""
+    raw, valid = {}, {}
+    for reward in ("pixels", "outside", "watched"):
+        raw[reward] = generator(0, "plan-test", name, reward).normal(size=G).astype(np.float32) + np.float32(shift)
+        valid[reward] = np.array([(reward, i) not in missing for i in range(G)])
+        raw[reward][~valid[reward]] = 0
+    return Scores(name, 3, RubricVersion(1, "d"), raw, raw, valid)
+
+
+def plan(groups, **more):
+    options = {"config": AdvantageConfig(), "dar": DarConfig(), "on_policy": True, "rubric": RUBRIC} | more
+    return make_plan(groups, iteration=3, **options)
+
+
+def test_a_plan_names_its_groups_in_order_and_centres_advantages():
+    made = plan([scores("a"), scores("b")])
+    assert [g.example_id for g in made.plan.groups] == ["a", "b"] and made.plan.on_policy
+    total = np.concatenate([g.advantages for g in made.plan.groups])
+    assert abs(total.mean()) < 1e-5 and made.spread > 0.5
+    assert {"reward/pixels/mean", "reward/watched/mean", "reward/total/mean"} <= made.metrics.keys()
+
+
+def test_a_sample_without_any_reward_is_masked_and_changes_no_other_number():
+    gone = [("pixels", 2), ("outside", 2)]
+    one, other = plan([scores("a", missing=gone)]), plan([scores("a", missing=gone)])
+    assert one.plan.groups[0].valid.tolist() == [i != 2 for i in range(G)]
+    assert one.plan.groups[0].advantages[2] == 0
+    poisoned = scores("a", missing=gone)
+    poisoned.raw["pixels"][2] = 1e6
+    np.testing.assert_array_equal(plan([poisoned]).plan.groups[0].advantages, other.plan.groups[0].advantages)
+
+
+def test_a_sample_that_lacks_one_of_two_rewards_keeps_the_other():
+    group = plan([scores("a", missing=[("pixels", 4)])]).plan.groups[0]
+    assert group.valid.all() and group.advantages[4] != 0
+
+
+def test_a_group_with_equal_rewards_has_no_spread():
+    flat = scores("a")
+    for values in flat.raw.values():
+        values[:] = 0.25
+    assert plan([flat]).spread == 0
+
+
+def test_a_reward_of_weight_zero_is_logged_and_trains_nothing():
+    plain, loud = scores("a"), scores("a")
+    loud.raw["watched"][:] *= 1000
+    made = plan([loud])
+    np.testing.assert_array_equal(made.plan.groups[0].advantages, plan([plain]).plan.groups[0].advantages)
+    assert made.metrics["reward/watched/std"] > 100
+
+
+@pytest.mark.parametrize(("shifts", "warned"), [((0.0, 0.0), True), ((0.0, 2.0), False)])
+def test_dar_that_does_nothing_is_said_in_words(shifts, warned):
+    dar = DarConfig(enabled=True, reward="pixels")
+    groups = [scores("a", shift=shifts[0]), scores("a" if warned else "b", shift=shifts[1])]
+    made = plan(groups, dar=dar)
+    assert bool(made.warnings) is warned
+    assert ("DAR does nothing" in "".join(made.warnings)) is warned
+    assert len({g.weight for g in made.plan.groups}) == (1 if warned else 2)
+    assert (made.metrics["dar/effective_spread"] == 0) is warned
+
+
+def test_shuffled_advantages_are_the_same_numbers_elsewhere_and_keyed_by_seed():
+    config, groups = AdvantageConfig(control="shuffled"), [scores("a", missing=[("pixels", 1), ("outside", 1)])]
+    straight = plan(groups).plan.groups[0].advantages
+    mixed = [plan(groups, config=config, seed=seed).plan.groups[0].advantages for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(np.sort(mixed[0]), np.sort(straight))
+    np.testing.assert_array_equal(mixed[0], mixed[1])
+    assert mixed[0][1] == straight[1] == 0
+    assert not np.array_equal(mixed[0], straight) and not np.array_equal(mixed[0], mixed[2])
