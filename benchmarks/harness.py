@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +154,8 @@ class Meter:
         self.calls, self.rows, self.seconds = 0, 0, 0.0
 
 
-@contextmanager
-def metered(owner: Any, name: str, *, rows: Callable[..., int] = lambda *a, **k: 0):
-    """Count and time `owner.name` while entered; yields the `Meter`."""
+def metered(owner: Any, name: str, *, rows: Callable[..., int] = lambda *a, **k: 0) -> Meter:
+    """Count and time `owner.name` from now on."""
     meter, original = Meter(), getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -169,7 +167,4 @@ def metered(owner: Any, name: str, *, rows: Callable[..., int] = lambda *a, **k:
         return result
 
     setattr(owner, name, wrapped)
-    try:
-        yield meter
-    finally:
-        delattr(owner, name)
+    return meter

@@ -59,6 +59,7 @@ class Workload:
         source: examples.
         num_steps: T.
         group_size: G, also the rows of every forward.
+        barred: the speed bars are about this one; the other's figures stand beside.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Workload:
     source: Source
     num_steps: int
     group_size: int
+    barred: bool
 
     def policy(self) -> tuple[TinyPolicy, str]:
         """A fresh policy with a non-zero adapter, and its base digest; the same bytes every time."""
@@ -95,7 +97,7 @@ def large() -> Workload:
     data = DataConfig(
         sources=(SourceConfig(kind="texture"),), image_size=32, box_size=16, box="free", reference_weights=(0.0, 1.0)
     )
-    return Workload("7.2 M", LARGE, AdapterConfig(rank=16, alpha=32.0), WideReferences(make_source(data)), 10, 8)
+    return Workload("large", LARGE, AdapterConfig(rank=16, alpha=32.0), WideReferences(make_source(data)), 10, 8, True)
 
 
 def tiny() -> Workload:
@@ -108,6 +110,7 @@ def tiny() -> Workload:
         make_source(recipe.data),
         recipe.grpo.sampler.num_steps,
         recipe.grpo.group_size,
+        False,
     )
 
 

@@ -9,8 +9,9 @@ digest. Its own transformer forwards are timed inside it, so the ratio does not 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness import Meter, Page, interleaved, metered, parser, single_thread
 from models import WORKLOADS, Workload, digest_of
@@ -72,12 +73,11 @@ class Arm:
         self.claimed = 0
         first = self.iteration * self.groups
         self.iteration += 1
-        spent = 0.0
+        started = time.process_time()
         for index in range(first, first + self.groups):
             summary, _ = self.rollouter.sample(self.iteration, index, self.rollouter.version)
             self.claimed += summary.num_forwards
-            spent += sum(summary.seconds.values())
-        self.ratios += (spent / self.forward.seconds,)
+        self.ratios += ((time.process_time() - started) / self.forward.seconds,)
 
 
 def arms_of(work: Workload, groups: int) -> dict[str, Arm]:
@@ -86,8 +86,8 @@ def arms_of(work: Workload, groups: int) -> dict[str, Arm]:
     for name, shared in (("plain", False), ("shared prefix", True)):
         rollouter = rollouter_of(work, sampler_of(work, shared_prefix=shared))
         module = rollouter.policy.module
-        forward = metered(module, "forward", rows=lambda *a, hidden_states, **k: hidden_states.shape[0]).__enter__()
-        encode = metered(rollouter.policy, "encode").__enter__()
+        forward = metered(module, "forward", rows=lambda *a, hidden_states, **k: hidden_states.shape[0])
+        encode = metered(rollouter.policy, "encode")
         found[name] = Arm(rollouter, forward, encode, groups)
     return found
 
@@ -112,7 +112,8 @@ def verdicts(page: Page, work: Workload, arms: dict[str, Arm], *, groups: int) -
     """The loop's overhead, and what was counted."""
     plain = arms["plain"]
     best = min(plain.ratios[1:])
-    page.verdict(f"{work.name}: rollout within {LOOP_BAR} of its own forwards", best <= LOOP_BAR, f"{best:.3f}")
+    if work.barred:
+        page.verdict(f"{work.name}: rollout within {LOOP_BAR} of its own forwards", best <= LOOP_BAR, f"{best:.3f}")
     once = all(arm.encode.calls == groups for arm in arms.values())
     page.verdict(f"{work.name}: conditions encoded once a group", once, f"{plain.encode.calls} calls, {groups} groups")
     expected = groups * work.num_steps * work.group_size
@@ -132,7 +133,8 @@ def prefix_verdict(page: Page, work: Workload, arms: dict[str, Arm], ratio: floa
     page.verdict(f"{work.name}: rows with a shared prefix of {branch}", counted, f"{shared.forward.rows} of {expected}")
     left = expected / (groups * work.num_steps * work.group_size)
     passed = ratio <= left * PREFIX_BAR
-    page.verdict(f"{work.name}: time / plain <= {PREFIX_BAR} x rows / plain rows", passed, f"{ratio:.3f}, rows {left:.3f}")
+    claim = f"{work.name}: time of the shared prefix <= {PREFIX_BAR} x its share of rows"
+    page.verdict(claim, passed, f"{ratio:.3f} of the plain time, {left:.3f} of its rows")
     page.say("")
 
 
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in WORKLOADS if chosen.model == "both" else [chosen.model]:
         work = WORKLOADS[name]()
         groups = chosen.groups if name == "large" else 4 * chosen.groups
-        measure(page, replace(work), groups=groups, repeats=chosen.repeats)
+        measure(page, work, groups=groups, repeats=chosen.repeats)
     return page.close(chosen.markdown)
 
 

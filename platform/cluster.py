@@ -42,6 +42,7 @@ class _Call:
     refs: list[Any] = field(default_factory=list)
     since: float = 0.0
     done: bool = False
+    first: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class RayExecutor:
         actor = self._actors[call.role][call.actor]
         refs = actor.call.options(num_returns=call.returns).remote(call.method, *_references(call.args))
         call.refs = [refs] if call.returns == 1 else list(refs)
-        call.since = time.monotonic()
+        call.since, call.done = time.monotonic(), False
 
     def gang(
         self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
@@ -160,22 +161,20 @@ class RayExecutor:
 
     def _finish(self, call: _Call) -> bool:
         """True once a call's first part is there; an infrastructure failure sends the call again."""
+        call.done = True
         try:
-            ray.get(call.refs[0], timeout=self._roles[call.role].deadline)
+            call.first = ray.get(call.refs[0], timeout=self._roles[call.role].deadline)
         except INFRASTRUCTURE as error:
             self._resend(call, type(error).__name__)
-            return False
-        except InfrastructureError as error:
-            self._resend(call, str(error))
-            return False
-        call.done = True
-        return True
+        except InfrastructureError as error:  # it was restarted and is empty: elsewhere would leave it so for good
+            self._resend(call, str(error), step=0)
+        return call.done
 
-    def _resend(self, call: _Call, why: str) -> None:
+    def _resend(self, call: _Call, why: str, *, step: int = 1) -> None:
         self.resent += 1
         if self.resent > self._budget:
             raise InfrastructureError(f"{self.resent} calls were lost, the budget is {self._budget}; last: {why}")
-        call.actor = (call.actor + 1) % len(self._actors[call.role])
+        call.actor = (call.actor + step) % len(self._actors[call.role])
         self._restore(call)
         self._send(call)
 
@@ -199,6 +198,8 @@ class RayExecutor:
     def get(self, handle: Handle) -> Any:
         """The value of a handle."""
         assert isinstance(handle, _Part)
+        if handle.index == 0 and handle.call.first is not None:
+            return handle.call.first
         if not handle.call.done:
             self.wait([handle])
         return ray.get(handle.ref, timeout=self._roles[handle.call.role].deadline)

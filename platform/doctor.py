@@ -77,8 +77,8 @@ def exit_code(checks: list[Check]) -> int:
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info[:2] >= (3, 10)
-    return Check("python", "ok" if good else "fail", version, "" if good else "use Python 3.10 or newer")
+    good = sys.version_info[:2] >= (3, 11)
+    return Check("python", "ok" if good else "fail", version, "" if good else "use Python 3.11 or newer")
 
 
 def _package(name: str, floor: tuple[int, ...], version_of: Callable[[str], str] = metadata.version) -> Check:

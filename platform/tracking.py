@@ -81,6 +81,7 @@ class MlflowSink:
         params: Mapping[str, str],
     ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         import logging
 
         logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ class AdapterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["lora", "full"] = Field(
-        default="lora", description="a LoRA adapter on the frozen base, or every weight"
-    )
     rank: int = Field(default=8, description="rank of the LoRA matrices", ge=1)
     alpha: float = Field(default=16.0, description="LoRA scale is alpha / rank", gt=0.0, allow_inf_nan=False)
     target_modules: tuple[str, ...] = Field(

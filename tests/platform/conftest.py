@@ -16,6 +16,8 @@ import pytest
 
 from burnish.platform.checkpoints import latest_verified
 from burnish.platform.cli import main
+from burnish.platform.executor import Role
+from burnish.platform.placement import local_ray
 from burnish.platform.runs import Run, RunStore
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -118,7 +120,7 @@ def burnish(forks: Any, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     def start(*arguments: str, executor: str = "local", fail_point: str = "", runs: Path | None = None) -> Child:
         store = RunStore(runs or tmp_path / "runs")
         log = tmp_path / f"{len(children)}.log"
-        argv = ["train", *arguments, "--executor", executor, "--runs-dir", str(store.root), *QUICK]
+        argv = ["train", *QUICK, *arguments, "--executor", executor, "--runs-dir", str(store.root)]
         given = {"ENVIRONMENT": {"BURNISH_FAIL_POINT": fail_point}, "ARGUMENTS": argv, "LOG": str(log)}
         script = str(Path(__file__).parent / "child.py")
         process = forks.Process(target=runpy.run_path, args=(script, given, "__main__"))
@@ -142,3 +144,10 @@ def fakes() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """The session's one local Ray, with places for the actors of every test."""
+    with local_ray([Role("any", lambda rank, world: None, count=8)]):
+        yield

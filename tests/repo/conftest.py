@@ -10,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "policies", "rewards", "learners", "rollouts", "platform")
+LEFT = re.compile(
+    r"(^|/)(__pycache__|\.venv|\.typing|\.\w+_cache|runs|build|dist|[^/]*\.egg-info)/|\.pyc$|uv\.lock$|\.db$"
+)
+"""What tests, builds and runs leave behind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +68,20 @@ def modules() -> tuple[Module, ...]:
 
 @pytest.fixture(scope="session")
 def files() -> tuple[Path, ...]:
-    """Every file that belongs to the repository: tracked, or new and not ignored."""
+    """Every file that belongs to the repository: tracked, or new and not ignored; without git, all but what is left."""
+    if not (ROOT / ".git").exists():
+        found = sorted(path for path in ROOT.rglob("*") if path.is_file())
+        return tuple(p for p in found if not LEFT.search(p.relative_to(ROOT).as_posix()))
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return tuple(path for name in listed.split("\0") if name and (path := ROOT / name).is_file())
+    return tuple(path for name in sorted(listed.split("\0")) if name and (path := ROOT / name).is_file())
 
 
 @pytest.fixture(scope="session")
 def snippets(files) -> tuple[tuple[str, str, str], ...]:
     """Every fenced block of README, CONTRIBUTING and docs: (file:line, language, text)."""
     found = []
-    for path in (p for p in files if p.suffix == ".md"):
+    for path in (p for p in files if p.suffix == ".md" and "benchmarks" not in p.parts):
         text = path.read_text()
         for block in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             line = text[: block.start()].count("\n") + 1

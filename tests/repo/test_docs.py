@@ -134,3 +134,9 @@ def test_every_path_that_a_document_names_exists(files, root):
         for name in re.findall(rf"`((?:{rooms})/[\w/.-]*\w)`", path.read_text()):
             allowed = "rewards/contrast.py"  # the page on rewards has you write it
             assert (root / name).exists() or name == allowed, f"{path.relative_to(root)}: {name}"
+
+
+def test_the_readme_is_short_and_its_two_commands_set_up_train_and_test(root):
+    text = (root / "README.md").read_text()
+    assert len(text.splitlines()) <= 130
+    assert "```bash\npip install uv && uv run burnish train\nuv run --extra test pytest\n```" in text

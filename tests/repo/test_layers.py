@@ -1,6 +1,8 @@
 """Who may import whom. The table of docs/architecture.md, held here."""
 
+import re
 import sys
+import tomllib
 
 import pytest
 
@@ -76,8 +78,13 @@ def test_a_planted_package_is_found(module, code):
 
 
 def test_rooms_are_the_folders_that_are_installed(modules, root):
-    import tomllib
-
     mapped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
     assert {module.room for module in modules} == set(TABLE)
     assert mapped == {f"burnish.{name}": name for name in (*TABLE, "recipes")}
+
+
+def test_the_table_in_the_document_is_this_one(root):
+    text = (root / "docs" / "architecture.md").read_text()
+    rows = {m[1]: m[2] for m in re.finditer(r"^\| `(\w+)/` \|.*\| ([a-z, ]+) \|$", text, re.MULTILINE)}
+    words = {"nothing": set(), "all": set(TABLE) - {"platform"}}
+    assert {room: words.get(names, set(names.split(", "))) for room, names in rows.items()} == TABLE

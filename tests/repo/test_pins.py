@@ -17,7 +17,6 @@ BY_DESIGN = {
     "torchvision": "dreamsim and open_clip need the build that fits torch",
     "transformers": "diffusers' loaders need it",
     "accelerate": "diffusers' loaders need it",
-    "scikit-image": "its bundled photographs are read by path",
     "scikit-learn": "its bundled photographs are read by path",
     "urllib3": "a floor for known holes",
 }
