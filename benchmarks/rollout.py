@@ -102,7 +102,9 @@ def measure(page: Page, work: Workload, *, groups: int, repeats: int) -> None:
         measured = arm.ratios[1:]
         share = f"{min(measured):.3f} ({min(measured):.3f} to {max(measured):.3f})"
         each = timings[name].best / (groups * work.group_size)
-        rows.append([name, f"{each * 1e3:.2f} ms", f"{timings[name].spread:.0%}", share, f"{arm.forward.rows / groups:g}"])
+        rows.append(
+            [name, f"{each * 1e3:.2f} ms", f"{timings[name].spread:.0%}", share, f"{arm.forward.rows / groups:g}"]
+        )
     page.table(["rollout", "CPU a sample", "spread", "rollout / own forwards", "rows forwarded a group"], rows)
     verdicts(page, work, arms, groups=groups)
     prefix_verdict(page, work, arms, timings["shared prefix"].best / timings["plain"].best, groups=groups)

@@ -45,7 +45,9 @@ class FakeLearner:
 
     def update(self, plan, *groups):
         """One iteration."""
-        self.plans.append((plan.iteration, plan.on_policy, [(g.example_id, g.advantages.tolist()) for g in plan.groups]))
+        self.plans.append(
+            (plan.iteration, plan.on_policy, [(g.example_id, g.advantages.tolist()) for g in plan.groups])
+        )
         self.groups.append(groups)
         self.iterations += 1
         return dict(LEARNED)

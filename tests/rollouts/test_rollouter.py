@@ -56,7 +56,10 @@ def test_any_order_of_calls_gives_the_same_bytes(ready):
 
 def test_another_seed_or_other_weights_give_other_samples(ready, published):
     rollouter, version = ready()
-    found = {rollouter.sample(0, 0, version)[0].samples_digest, ready(seed=1)[0].sample(0, 0, version)[0].samples_digest}
+    found = {
+        rollouter.sample(0, 0, version)[0].samples_digest,
+        ready(seed=1)[0].sample(0, 0, version)[0].samples_digest,
+    }
     newer, state = published(rollouter, 2)
     rollouter.load(newer, state)
     assert len({*found, rollouter.sample(0, 0, newer)[0].samples_digest}) == 3
