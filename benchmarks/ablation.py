@@ -139,11 +139,11 @@ def report(page: Page, arms: dict[str, list[Study]]) -> None:
     one_each = all(len({s.digest for s in runs}) == 1 for runs in present.values())
     passed = one_each and len(digests) == len(present)
     page.verdict("each switch changes the digest", passed, f"{len(digests)} digests, {len(present)} arms")
-    bases = {
-        seed: {s.base_digest for runs in present.values() for s in runs if s.seed == seed} for seed in _seeds(arms)
-    }
+    bases: dict[int, set[str]] = {}
+    for study in (s for runs in present.values() for s in runs):
+        bases.setdefault(study.seed, set()).add(study.base_digest)
     shared = all(len(found) == 1 for found in bases.values())
-    page.verdict("the arms of a seed share one base", shared, f"seeds {sorted(bases)}")
+    page.verdict("the arms of a seed share one base", shared, f"seeds {', '.join(map(str, sorted(bases)))}")
     spread = [x for s in present[FULL] for x in s.metrics("dar/effective_spread")]
     if spread:
         page.verdict("DAR's effective spread > 0 in full", min(spread) > 0, f"{min(spread):.3f} to {max(spread):.3f}")
@@ -157,10 +157,6 @@ def control(page: Page, arms: dict[str, list[Study]]) -> None:
     change = over_seeds([relative(s.base, s.final, ERROR) for s in arms[CONTROL]])
     passed = None if np.isnan(change.high) else not change.high < 0
     page.verdict("shuffled advantages do not improve the held-out error", passed, percent(change))
-
-
-def _seeds(arms: dict[str, list[Study]]) -> set[int]:
-    return {s.seed for runs in arms.values() for s in runs}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -168,10 +168,8 @@ def measure(page: Page, work: Workload, recipe: Recipe, options: Any) -> Iterati
         samples = options.groups * work.group_size
         parts = [f"{timings[n].best / work.group_size * 1e3:.2f}" for n in list(timings)[:3]]
         ratios.append((algorithm, whole.best / least))
-        rows.append(
-            [algorithm.name, f"{whole.best / samples * 1e3:.2f} ms", f"{whole.spread:.0%}", f"{calls:g}", *parts]
-            + [f"{least / samples * 1e3:.2f} ms", f"{whole.best / least:.3f}"]
-        )
+        measured = [f"{whole.best / samples * 1e3:.2f} ms", f"{whole.spread:.0%}", f"{calls:g}"]
+        rows.append([algorithm.name, *measured, *parts, f"{least / samples * 1e3:.2f} ms", f"{whole.best / least:.3f}"])
     page.say(f"## {work.describe(iteration.policy)}; {options.groups} groups an iteration, engine {options.engine}", "")
     header = ["algorithm", "CPU a sample", "spread", "sampling calls a group", "forward", "fwd + bwd", "reference"]
     page.table([*header, "bound", "ratio"], rows)

@@ -61,11 +61,11 @@ def seed_table(page: Page, studies: Sequence[Study]) -> None:
             " -> ".join(f"{mean(rows_, column(name)):.{digits}f}" for rows_ in pair)
             for name, digits in (("edge_ratio", 3), ("glyph_accuracy", 3), ("outside_mse", 5))
         )
-        rows.append(
-            [str(study.seed), f"{mean(study.base, column('input_masked_mse')):.5f}", f"{mean(study.base, ERROR):.5f}"]
-            + [f"{error_left(study):.3f}", f"{error_left(study, 'drawn_logo'):.3f}", f"{mean(study.final, ERROR):.5f}"]
-            + [f"{relative(*pair, ERROR):+.1%}", edges, glyphs, outside, f"{study.wall / 60:.1f}", _ended(study)]
-        )
+        errors = [mean(study.base, column("input_masked_mse")), mean(study.base, ERROR), mean(study.final, ERROR)]
+        degraded, fine_tuned, final = (f"{error:.5f}" for error in errors)
+        left = [f"{error_left(study, source):.3f}" for source in (None, "drawn_logo")]
+        numbers = [str(study.seed), degraded, fine_tuned, *left, final, f"{relative(*pair, ERROR):+.1%}"]
+        rows.append([*numbers, edges, glyphs, outside, f"{study.wall / 60:.1f}", _ended(study)])
     page.table([*header, "minutes", "guard"], rows)
 
 

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/rollout.py [--model large|tiny|both] [--markdown benchmarks/rollout.md]
 
-A rollout is all that a rollout worker does for a group: draw the example, encode, draw noise, integrate, decode, record,
-digest. Its own transformer forwards are timed inside it, so the ratio does not depend on the machine's load.
+A rollout is all that a rollout worker does for a group: draw the example, encode, draw noise, integrate, decode,
+record, digest. Its own transformer forwards are timed inside it, so the ratio does not depend on the machine's load.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def options(changes):
 
 def change(child):
     """Relative change of the held-out masked error over all examples: (mean, high end of the interval)."""
-    assert child.wait() == 0, child.output
+    assert child.wait() == 0, child.text
     figure = child.summary["stages"]["grpo"]["heldout"]["ode"]["change"]["primary"]["masked_mse"]["relative"]
     return figure["mean"], figure["high"]
 
