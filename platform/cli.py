@@ -77,8 +77,8 @@ def train(
 @guarded
 def doctor(
     context: typer.Context,
-    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    roles: Annotated[int, typer.Option(min=1, help="Processes that hold a model; memory is checked for them.")] = 1,
+    executor: Annotated[str, typer.Option(help="ray, or local: one process.")] = "ray",
+    roles: Annotated[int, typer.Option(min=1, help="Processes that memory is checked for; tiny on Ray has 3.")] = 3,
     weights: Annotated[list[Path] | None, typer.Option(help="Directory to look for weights in; repeatable.")] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
