@@ -125,9 +125,10 @@ class Ledger:
         self.counts["samples"] += sum(len(v) for _, s in groups for v in list(s.valid.values())[:1])
         self.counts["missing_scores"] += sum(int((~v).sum()) for _, s in groups for v in s.valid.values())
 
-    def remembered(self, summary: GroupSummary) -> Scores | None:
-        """Scores of exactly these samples, if a killed driver had journalled them."""
-        return self._remembered.get((summary.iteration, summary.example_id, summary.samples_digest))
+    def remembered(self, summary: GroupSummary, rubric: RubricVersion) -> Scores | None:
+        """Scores of exactly these samples under this rubric, if a killed driver had journalled them."""
+        found = self._remembered.get((summary.iteration, summary.example_id, summary.samples_digest))
+        return found if found is not None and found.rubric.digest == rubric.digest else None
 
     def _recall(self, entries: Sequence[Mapping[str, Any]]) -> None:
         for entry in (e for e in entries if e.get("kind") == "scores"):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from burnish.data.records import GroupSummary, Scores, UpdatePlan
+from burnish.data.records import GroupSummary, RubricVersion, Scores, UpdatePlan
 from burnish.data.sources import iteration_indices
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle
@@ -53,6 +53,7 @@ class GrpoLoop:
     interrupted: Callable[[], bool]
     seed: int = 0
     buffer: FixedLagBuffer[Scored] = field(init=False)
+    rubric: RubricVersion = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
     waiting: dict[Handle, tuple[int, int, Handle]] = field(default_factory=dict)
     scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = field(default_factory=dict)
@@ -60,6 +61,8 @@ class GrpoLoop:
     def run(self) -> None:
         """Run the iterations that are left."""
         stage, config = self.ledger, self.recipe.grpo
+        (rubric,) = self.executor.submit("reward", "version")
+        self.rubric = self.executor.get(rubric)
         self.buffer = FixedLagBuffer(LagSchedule(config.iterations, self.recipe.rollouts.lag))
         for iteration in range(stage.iteration, config.iterations):
             started = time.perf_counter()
@@ -103,7 +106,7 @@ class GrpoLoop:
             summary = self.executor.get(done)
             if not any(number == iteration for number, _, _ in waiting.values()):
                 self.clock.setdefault("sample", time.perf_counter() - started)
-            remembered = self.ledger.remembered(summary)
+            remembered = self.ledger.remembered(summary, self.rubric)
             if remembered is not None:
                 self.buffer.add(number, position, Scored(summary, group, remembered))
             else:

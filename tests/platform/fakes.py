@@ -87,6 +87,10 @@ class FakeReward:
     recipe: Recipe
     scored: list[str] = field(default_factory=list)
 
+    def version(self):
+        """The one rubric there is."""
+        return RUBRIC
+
     def score(self, group):
         """Scores of every reward of the recipe."""
         self.scored.append(group)

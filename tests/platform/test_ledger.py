@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from burnish.data.records import GroupSummary, PolicyVersion
+from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion
 from burnish.platform.checkpoints import committed
 
 METRICS = {"loss": 0.5, "odd": float("nan")}
@@ -72,14 +72,15 @@ def test_scores_beyond_the_commit_are_remembered_for_exactly_their_samples(stage
     stage.ledger.journal_scores(1, [(summary, scores)])
     again = stage.new_ledger()
     again.resume()
-    found = again.remembered(summary)
+    found = again.remembered(summary, scores.rubric)
     assert found is not None and found.rubric == scores.rubric
     for part in ("raw", "scaled", "valid"):
         for name, array in getattr(scores, part).items():
             np.testing.assert_array_equal(getattr(found, part)[name], array)
-    assert again.remembered(scored(stage, 1, index=8)[0]) is None
+    assert again.remembered(scored(stage, 1, index=8)[0], scores.rubric) is None
+    assert again.remembered(summary, RubricVersion(1, "another rubric")) is None
     other = GroupSummary(summary.example_id, 1, summary.policy, "other samples", 1, {})
-    assert again.remembered(other) is None
+    assert again.remembered(other, scores.rubric) is None
 
 
 def test_a_damaged_newest_commit_is_passed_over_and_said(stage):
