@@ -42,7 +42,9 @@ class GrpoConfig(BaseModel):
         default=16, description="rows of one group in a learner forward; divides the group size", ge=1
     )
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="AdamW and its schedule")
-    ema: EmaConfig = Field(default=EmaConfig(), description="averaging of the trained weights")
+    ema: EmaConfig = Field(
+        default=EmaConfig(), description="averaging of the trained weights; kept in checkpoints, not sampled with"
+    )
     max_skipped: int = Field(
         default=5, description="the run stops after that many updates in a row with a bad gradient", ge=1
     )

@@ -19,6 +19,8 @@ from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor
 from burnish.platform.ledger import Ledger
 from burnish.platform.runs import write_json
+from burnish.platform.validation import digest
+from burnish.policies.snapshot import arrays_digest
 from burnish.rollouts.eval_result import EvalResult, join, merge
 from burnish.rollouts.evaluation import EvalPart, evaluation_examples, evaluation_specs
 from burnish.rollouts.report_pictures import choose, collect, save
@@ -51,15 +53,20 @@ class Assessor:
             label: names the files, for example "grpo-000040".
         """
         specs = evaluation_specs(self.recipe.grpo.sampler.spec, self.recipe.evaluation)
-        results = {}
+        results, asked = {}, self._asked()
         for name, sampler in specs.items():
             path = ledger.run.path / "evaluations" / f"{label}-{split}-{name}.json"
-            part = stored(path, ledger.version.digest)
+            part = stored(path, ledger.version.digest, asked=asked)
             if part is None:
                 part = self.measure(split, sampler, ledger.version)
-                _store(path, ledger.version.digest, part)
+                _store(path, ledger.version.digest, asked, part)
             results[name] = merge([part])
         return results
+
+    def _asked(self) -> str:
+        """Digest of all but the weights that an evaluation depends on."""
+        recipe = self.recipe
+        return arrays_digest({}, prefix="|".join(map(digest, (recipe.evaluation, recipe.data, recipe.grpo.sampler))))
 
     def measure(self, split: str, sampler: SamplerSpec, version: PolicyVersion) -> EvalPart:
         """All rows of a split under one sampler, measured now by the rollout workers, which hold `version`."""
@@ -78,19 +85,26 @@ class Assessor:
         save(ledger.run.path / "images", collect(self.examples("heldout"), parts))
 
 
-def _store(path: Path, stamp: str, part: EvalPart) -> None:
+def _store(path: Path, stamp: str, asked: str, part: EvalPart) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if part.images:
         np.savez(path.with_suffix(".npz"), allow_pickle=False, **part.images)
-    write_json(path, {"policy_digest": stamp, **part.to_json()})
+    write_json(path, {"policy_digest": stamp, "asked": asked, **part.to_json()})
 
 
-def stored(path: Path, stamp: str) -> EvalPart | None:
-    """The rows of an evaluation on disk; None where there is none, or it measured other weights than digest `stamp`."""
+def stored(path: Path, stamp: str, *, asked: str | None = None) -> EvalPart | None:
+    """The rows of an evaluation on disk, or None.
+
+    Args:
+        path: its file.
+        stamp: policy digest; rows of other weights do not count.
+        asked: digest of what was to be measured; None = whatever it was.
+    """
     if not path.is_file():
         return None
     tree = json.loads(path.read_text())
-    if tree.pop("policy_digest") != stamp:
+    measured = tree.pop("policy_digest"), tree.pop("asked")
+    if measured != (stamp, measured[1] if asked is None else asked):
         return None
     part, pictures = EvalPart.from_json(tree), path.with_suffix(".npz")
     if not pictures.is_file():

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 
 def recipe_problems(recipe: Recipe) -> list[Problem]:
     """Every problem between rooms, in the order of the recipe."""
-    checks = (_stages, _geometry, _batches, _micro_batches, _rewards, _intervals)
+    checks = (_engine, _stages, _geometry, _batches, _micro_batches, _rewards, _intervals)
     return [problem for check in checks for problem in check(recipe)]
+
+
+def _engine(recipe: Recipe) -> Iterator[Problem]:
+    """Adapters and bases are written from the module, so ZeRO-3 may not split the parameters of a small model."""
+    engine, least = recipe.learners.engine, 100_000
+    if engine.kind == "deepspeed" and engine.zero_stage == 3 and engine.persistence_threshold < least:
+        got = str(engine.persistence_threshold)
+        yield Problem("learners.engine.persistence_threshold", got, f">= {least} with zero_stage 3")
 
 
 def _stages(recipe: Recipe) -> Iterator[Problem]:

@@ -28,6 +28,9 @@ INFRASTRUCTURE = (
     lost.OutOfMemoryError,
 )
 _TICK = 1.0
+_GANG_GRACE = 15.0
+"""Seconds that Ray gets to report a dead member after another one failed because of it."""
+_LONGEST_PAUSE = 5.0
 
 
 @dataclass(eq=False)
@@ -43,6 +46,8 @@ class _Call:
     since: float = 0.0
     done: bool = False
     first: Any = None
+    pinned: bool = False
+    losses: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +135,10 @@ class RayExecutor:
                 ray.get(done, timeout=role.deadline)
             except INFRASTRUCTURE as error:
                 raise GangLost(f"a {role.name} worker was lost: {type(error).__name__}") from error
+            except Exception as error:  # perhaps only the echo of another member's death in a collective
+                if _any_lost(pending):
+                    raise GangLost(f"a {role.name} worker was lost in a collective") from error
+                raise
             if time.monotonic() > deadline:
                 raise GangLost(f"a {role.name} worker did not answer within {role.deadline:.0f} s")
 
@@ -139,7 +148,7 @@ class RayExecutor:
         calls[:] = [*calls, args][-keep:]
         handles = []
         for index in range(len(self._actors[role])):
-            call = _Call(role, method, args, 1, index)
+            call = _Call(role, method, args, 1, index, pinned=True)
             self._open.append(call)
             self._send(call)
             handles.append(_Part(call, 0))
@@ -162,6 +171,9 @@ class RayExecutor:
     def _finish(self, call: _Call) -> bool:
         """True once a call's first part is there; an infrastructure failure sends the call again."""
         call.done = True
+        for other in self._open:  # what waited behind this call starts now
+            if (other.role, other.actor) == (call.role, call.actor):
+                other.since = time.monotonic()
         try:
             call.first = ray.get(call.refs[0], timeout=self._roles[call.role].deadline)
         except INFRASTRUCTURE as error:
@@ -174,7 +186,10 @@ class RayExecutor:
         self.resent += 1
         if self.resent > self._budget:
             raise InfrastructureError(f"{self.resent} calls were lost, the budget is {self._budget}; last: {why}")
-        call.actor = (call.actor + step) % len(self._actors[call.role])
+        if not call.pinned:
+            call.actor = (call.actor + step) % len(self._actors[call.role])
+        time.sleep(min(_LONGEST_PAUSE, 0.1 * 2**call.losses))  # a restarting actor fails calls at once
+        call.losses += 1
         self._restore(call)
         self._send(call)
 
@@ -214,3 +229,18 @@ class RayExecutor:
 
 def _references(args: Sequence[Any]) -> list[Any]:
     return [a.ref if isinstance(a, _Part) else a for a in args]
+
+
+def _any_lost(refs: Sequence[Any]) -> bool:
+    """True if one of the calls ends, within the grace period, because its actor is gone."""
+    deadline, pending = time.monotonic() + _GANG_GRACE, list(refs)
+    while pending and time.monotonic() < deadline:
+        done, pending = ray.wait(pending, num_returns=1, timeout=_TICK, fetch_local=False)
+        for ref in done:
+            try:
+                ray.get(ref)
+            except INFRASTRUCTURE:
+                return True
+            except Exception:  # another echo: go on looking for the member that died
+                continue
+    return False

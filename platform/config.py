@@ -68,6 +68,12 @@ class RewardsConfig(RubricConfig):
     """The rubric and how many servers score under it."""
 
     workers: int = Field(default=1, description="reward actors", ge=1, json_schema_extra=_RUN_OPTION)
+    deadline: float = Field(
+        default=600.0,
+        description="seconds after which scoring a group counts as hung",
+        gt=0.0,
+        json_schema_extra=_RUN_OPTION,
+    )
 
 
 class LearnersConfig(BaseModel):
@@ -76,6 +82,12 @@ class LearnersConfig(BaseModel):
     model_config = _MODEL
 
     engine: EngineConfig = Field(default=EngineConfig(), description="DeepSpeed or plain torch")
+    deadline: float = Field(
+        default=3600.0,
+        description="seconds after which an update, or a block of fine-tuning steps, counts as hung",
+        gt=0.0,
+        json_schema_extra=_RUN_OPTION,
+    )
     ranks: int = Field(default=1, description="learner processes; another number changes results by about 1e-6", ge=1)
 
 

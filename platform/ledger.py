@@ -64,6 +64,7 @@ class Ledger:
         self.digests: dict[str, str] = {}
         self.best: str = ""
         self._recipe, self._executor, self._tracker = recipe, executor, tracker
+        self._resent_before = -executor.resent
         self._remembered: dict[tuple[int, str, str], Scores] = {}
 
     @property
@@ -89,6 +90,7 @@ class Ledger:
         self.iteration = state["iteration"]
         self.versions = {int(n): PolicyVersion(int(n), digest) for n, digest in state["versions"].items()}
         self.counts = Counter(state["counts"])
+        self._resent_before = self.counts["resent"] - self._executor.resent
         self.seconds = dict(state["seconds"])
         self.rubrics, self.notes, self.best = state["rubrics"], state["notes"], state["best"]
         self.warnings = [*state["warnings"], *(w for w in self.warnings if w not in state["warnings"])]
@@ -143,22 +145,25 @@ class Ledger:
                     valid={k: np.array(v, bool) for k, v in group["valid"].items()},
                 )
 
-    def finish(self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+    def finish(
+        self, iteration: int, metrics: Mapping[str, float], seconds: Mapping[str, float], *, leaving: bool = False
+    ) -> None:
         """Iteration number `iteration` (SFT: the block of steps that ends there) is done: log, commit, tell MLflow.
 
         Args:
             iteration: finished iterations of the stage, this one included.
             metrics: flat numbers.
             seconds: name of SECONDS -> wall seconds.
+            leaving: the driver stops after this one, so it is committed whatever the recipe says.
         """
         for name, value in seconds.items():
             self.seconds[name] += value
         self.iteration = iteration
-        self.counts["resent"] = self._executor.resent
+        self.counts["resent"] = self._resent_before + self._executor.resent
         self.metrics.log(self.stage, self.iteration, {**metrics, **{f"seconds/{k}": v for k, v in seconds.items()}})
         fail_point("log")
         due = self.stage == "sft" or self.iteration % self._recipe.checkpoints.every == 0
-        if due or self.iteration == self.total or self.notes.get("ended"):
+        if due or leaving or self.iteration == self.total or self.best == self.name() or self.notes.get("ended"):
             self.commit()
         self._tracker.log(self.stage, self.iteration, metrics)
 

@@ -41,7 +41,7 @@ class GrpoLoop:
         watch: alarm for a run without a learning signal.
         after: called with the number of finished iterations and the mean reward, before they are committed; evaluates
             on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
-        interrupted: asked after each commit; True leaves the loop.
+        interrupted: asked after each iteration; True commits it and leaves the loop.
         seed: the run's seed.
     """
 
@@ -75,8 +75,9 @@ class GrpoLoop:
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
             assessed = self.after(iteration + 1, planned.metrics["reward/total/mean"])
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
-            stage.finish(iteration + 1, planned.metrics | metrics | assessed, self.clock)
-            if stage.notes.get("ended") or self.interrupted():
+            leaving = self.interrupted()
+            stage.finish(iteration + 1, planned.metrics | metrics | assessed, self.clock, leaving=leaving)
+            if leaving or stage.notes.get("ended"):
                 return
 
     def _ask(self) -> dict[Handle, tuple[int, int, Handle]]:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +45,8 @@ class RunInfo:
         versions: package -> version, python, ATen CPU capability, thread count.
         mlflow_run_id: kept across resumes, None before tracking began.
         error: why the run failed, in one line.
+        stages: what it was asked to run.
+        reproducible: False once it went on with another recipe or on another kind of machine.
         start_from: the run whose base was copied, None = the run made its own.
         format_version: newer ones are refused.
     """
@@ -61,6 +63,8 @@ class RunInfo:
     mlflow_run_id: str | None = None
     error: str | None = None
     start_from: str | None = None
+    stages: Sequence[str] = ()
+    reproducible: bool = True
     format_version: int = FORMAT_VERSION
 
 
@@ -224,10 +228,14 @@ def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a JSON file so that a kill leaves the old or the new one."""
+    write_text(path, json.dumps(tree, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves the old or the new one."""
     aside = path.with_name(f".tmp-{path.name}-{os.getpid()}-{threading.get_ident()}")
-    with aside.open("w") as stream:
-        json.dump(tree, stream, indent=1, sort_keys=True)
-        stream.write("\n")
+    with aside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(path)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from burnish.data.errors import InfrastructureError
+from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
 from burnish.data.sources import Source
 from burnish.platform.assessment import Assessor, metric_lines
 from burnish.platform.config import Recipe
@@ -29,6 +29,7 @@ from burnish.rollouts.guard import Observation, goodness, judge
 
 SFT_BLOCK = 50
 """Steps of supervised fine-tuning between commits."""
+MAX_EXPORT_DIFFERENCE = 1e-6
 DEV_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
 
 
@@ -72,11 +73,12 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class StageResult:
-    """A finished stage: its ledger, and held-out results before and after (label -> result)."""
+    """A finished stage: ledger, held-out results before and after (label -> result), the commit that is its result."""
 
     ledger: Ledger
     before: dict[str, EvalResult]
     after: dict[str, EvalResult]
+    commit: str = "base"
 
 
 def run_sft(context: Context) -> StageResult:
@@ -134,10 +136,9 @@ def _begin(context: Context, checkpoint: Path | None) -> None:
 
 def run_grpo(context: Context) -> StageResult:
     """Improve the base by GRPO under the guard's eyes; evaluate before and after."""
-    if not context.base.is_dir():
-        (written,) = context.executor.gang("learner", "write_base", context.run.path)
-        context.executor.get(written)
     ledger = context.ledger("grpo")
+    if not context.base.is_dir():
+        _fresh_base(context)
     before = _assess_base(context, context.ledger("grpo"))
     found = ledger.resume()
     if found is not None:
@@ -164,10 +165,36 @@ def run_grpo(context: Context) -> StageResult:
             loop.run()
     if ledger.iteration < total and not ledger.notes.get("ended"):
         raise Interrupted
-    _roll_back(context, ledger)
+    result = _roll_back(context, ledger)
+    _prove_export(context, ledger.checkpoints / result)
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
-    results = context.assessor.assess(ledger, "heldout", label=f"grpo-{ledger.iteration:06d}")
-    return StageResult(ledger, before, results)
+    results = context.assessor.assess(ledger, "heldout", label=f"grpo-{result.removeprefix('step-')}")
+    return StageResult(ledger, before, results, result)
+
+
+def _fresh_base(context: Context) -> None:
+    """Untrained weights as the base: only for a run that was never asked to fine-tune.
+
+    Raises:
+        ConfigError: the run's fine-tuning is unfinished.
+    """
+    if context.ledger("sft").checkpoints.is_dir():
+        problem = Problem("--stages", "grpo", "sft,grpo", "this run's fine-tuning is not finished")
+        raise ConfigError("there is no base to improve", [problem])
+    (written,) = context.executor.gang("learner", "write_base", context.run.path)
+    context.executor.get(written)
+
+
+def _prove_export(context: Context, checkpoint: Path) -> None:
+    """The adapter of the stage's result gives the same velocity in plain diffusers.
+
+    Raises:
+        RefusedError: it does not.
+    """
+    (found,) = context.executor.gang("learner", "verify_adapter", checkpoint, context.base)
+    difference = context.executor.get(found)
+    if not difference <= MAX_EXPORT_DIFFERENCE:
+        raise RefusedError(f"the exported adapter of {checkpoint.name} is off by {difference:.3g} in plain diffusers")
 
 
 def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, reward: float) -> dict[str, float]:
@@ -203,7 +230,7 @@ def _judge(context: Context, ledger: Ledger, history: list[dict], iteration: int
     verdict = judge([Observation(**entry) for entry in history], context.recipe.guard)
     if verdict is None:
         return
-    event = {"kind": "guard", "iteration": iteration, **asdict(verdict)}
+    event = {**asdict(verdict), "kind": "guard", "verdict": verdict.kind, "iteration": iteration}
     ledger.journal.append(event)
     ledger.warn([f"guard ({verdict.action}): {verdict.message}"])
     context.console.line(f"guard ({verdict.action}): {verdict.message}")
@@ -212,16 +239,17 @@ def _judge(context: Context, ledger: Ledger, history: list[dict], iteration: int
         ledger.notes["ended"] = verdict.action
 
 
-def _roll_back(context: Context, ledger: Ledger) -> None:
-    """After a verdict "rollback" the run's result is its best commit."""
+def _roll_back(context: Context, ledger: Ledger) -> str:
+    """Name of the commit that is the run's result: the last one, or the best one after a verdict "rollback"."""
     if ledger.notes.get("ended") != "rollback":
-        return
+        return ledger.name()
     best = ledger.checkpoints / ledger.best
     load_verified(best)
     _begin(context, best)
     version = deliver(context.executor)
     ledger.versions = {version.number: version}
     ledger.digests = read_digests(best)
+    return ledger.best
 
 
 STAGES: dict[str, Callable[[Context], StageResult]] = {"sft": run_sft, "grpo": run_grpo}

@@ -35,7 +35,7 @@ def write_summary(context: Context, results: Mapping[str, StageResult], *, secon
         "run_id": context.run.id,
         "start_from": context.run.info.start_from,
         "status": "done",
-        "reproducible": True,
+        "reproducible": context.run.info.reproducible,
         "command": command,
         "config_digest": config_digest(context.recipe),
         **last.digests,
@@ -62,7 +62,12 @@ def stage_summary(result: StageResult) -> dict[str, Any]:
         if label in result.before:
             before = result.before[label]
             heldout[label] |= {"before": before.to_json(), "change": compare(before, after).to_json()}
-    return {"steps": result.ledger.iteration, "heldout": heldout, "ended": result.ledger.notes.get("ended", "")}
+    return {
+        "steps": result.ledger.iteration,
+        "commit": result.commit,
+        "heldout": heldout,
+        "ended": result.ledger.notes.get("ended", ""),
+    }
 
 
 def closing_lines(summary: Mapping[str, Any], report: Path) -> list[str]:

@@ -22,7 +22,7 @@ from burnish.platform.learning import LearnerWorker
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
 from burnish.platform.resume import CONFIG
-from burnish.platform.runs import Run, RunStore, environment_versions, version_changes
+from burnish.platform.runs import Run, RunStore, environment_versions, version_changes, write_text
 from burnish.platform.stages import STAGES, Context, Interrupted, StageResult
 from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary
@@ -54,7 +54,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         try:
             with executor(options.executor, roles(recipe, options.seed, run)) as chosen:
                 context = Context(run, recipe, chosen, source, tracker, console, interrupted)
-                results = {name: _stage(context, name, options.seed) for name in options.stages or recipe.stages}
+                results = {name: _stage(context, name, options.seed) for name in run.info.stages or recipe.stages}
                 report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
             status = "done"
         except Interrupted:
@@ -77,8 +77,13 @@ def roles(recipe: Recipe, seed: int, run: Run) -> list[Role]:
     """The workers a recipe asks for."""
     return [
         learner_role(recipe, seed, run),
-        Role("rollout", partial(RolloutWorker, recipe, seed), count=recipe.rollouts.workers),
-        Role("reward", partial(RewardWorker, recipe), count=recipe.rewards.workers),
+        Role(
+            "rollout",
+            partial(RolloutWorker, recipe, seed),
+            count=recipe.rollouts.workers,
+            deadline=recipe.rollouts.deadline,
+        ),
+        Role("reward", partial(RewardWorker, recipe), count=recipe.rewards.workers, deadline=recipe.rewards.deadline),
     ]
 
 
@@ -87,7 +92,13 @@ def learner_role(recipe: Recipe, seed: int, run: Run) -> Role:
     ranks = recipe.learners.ranks
     meeting = run.path.resolve() / f".ranks-{os.getpid()}-{time.monotonic_ns()}"
     address = f"file://{meeting}" if ranks > 1 else None
-    return Role("learner", partial(LearnerWorker, recipe, seed, address), count=ranks, gang=True)
+    return Role(
+        "learner",
+        partial(LearnerWorker, recipe, seed, address),
+        count=ranks,
+        gang=True,
+        deadline=recipe.learners.deadline,
+    )
 
 
 def _stage(context: Context, name: str, seed: int) -> StageResult:
@@ -106,18 +117,30 @@ def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
     store, versions = RunStore(options.runs_dir), environment_versions()
     if options.resume is not None:
         run = store.open(options.resume)
-        for change in version_changes(run.info.versions, versions):
-            console.line(f"this machine differs from the run's, so its bytes may: {change}")
-        return run
+        return _resumed(run, recipe, options, version_changes(run.info.versions, versions), console)
     origin = None if options.start_from is None else store.open(options.start_from)
     if origin is not None:
         check_base(origin, recipe)
     run = store.create(recipe.name, options.seed, config_digest=config_digest(recipe), versions=versions)
+    run.update(stages=list(options.stages or recipe.stages))
     if origin is not None:
         copy_base(origin, run)
     # Last: without its recipe a run cannot be resumed, so a kill before the copy leaves nothing that would fine-tune.
-    (run.path / CONFIG).write_text(resolved_yaml(recipe))
+    write_text(run.path / CONFIG, resolved_yaml(recipe))
     console.line(f"run {run.id} on {options.executor}")
+    return run
+
+
+def _resumed(run: Run, recipe: Recipe, options: TrainOptions, changes: list[str], console: Console) -> Run:
+    """A run to go on with; what differs from its start, machine or recipe, is written down with it."""
+    for change in changes:
+        console.line(f"this machine differs from the run's, so its bytes may: {change}")
+    digest = config_digest(recipe)
+    if changes or digest != run.info.config_digest:
+        run.update(reproducible=False, config_digest=digest)
+    write_text(run.path / CONFIG, resolved_yaml(recipe))
+    if options.stages is not None:
+        run.update(stages=list(options.stages))
     return run
 
 

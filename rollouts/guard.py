@@ -72,7 +72,8 @@ class Verdict:
         action: "warn", "stop" or "rollback".
         kind: "hacking" (the reward rose) or "regression" (it did not).
         metric: the gold metric that fell furthest.
-        best_iteration: the last observation of that metric's best window, where a rollback returns to.
+        best_iteration: the last observation of that metric's best window. A rollback returns to the commit that is best
+            over all watched metrics, which may be another one.
         loss: relative loss of goodness against the best window.
         message: one sentence for the log and the report.
     """

@@ -43,6 +43,12 @@ class RolloutConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     workers: int = Field(default=1, description="rollout actors", ge=1, json_schema_extra={"run_option": True})
+    deadline: float = Field(
+        default=600.0,
+        description="seconds after which sampling a group, or evaluating a few examples, counts as hung",
+        gt=0.0,
+        json_schema_extra={"run_option": True},
+    )
     sample_batch: int = Field(default=16, description="rows of every sampling forward; divides the group size", ge=1)
     lag: int = Field(default=0, description="iteration i is sampled with version max(0, i - lag)", ge=0)
 

@@ -143,5 +143,5 @@ class Stage:
             self.ledger,
             Watch(WatchConfig()),
             lambda iteration, reward: {},
-            lambda: self.ledger.iteration >= self.stop_after,
+            lambda: self.ledger.iteration + 1 >= self.stop_after,
         )
