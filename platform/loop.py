@@ -149,6 +149,5 @@ class GrpoLoop:
             converged=planned.converged,
             metrics=metrics,
             changed=changed,
-            samples="".join(g.summary.samples_digest for g in groups),
         )
         self.ledger.warn([*planned.warnings, *warnings])

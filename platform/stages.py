@@ -24,6 +24,7 @@ from burnish.platform.runs import Run
 from burnish.platform.sync import deliver
 from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
+from burnish.policies.snapshot import arrays_digest
 from burnish.rollouts.eval_result import EvalResult
 from burnish.rollouts.guard import Observation, goodness, judge
 
@@ -200,12 +201,15 @@ def _prove_export(context: Context, checkpoint: Path) -> None:
 def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, reward: float) -> dict[str, float]:
     """Between update and commit of an iteration: remember the watch, evaluate on dev where due, obey the guard."""
     config, notes = context.recipe.evaluation, ledger.notes
-    notes["watch"] = {"missing": watch.missing, "last_samples": watch.last_samples}
+    notes["watch"] = watch.state()
     notes.setdefault("rewards", []).append(reward if math.isfinite(reward) else None)
     if not config.every or (iteration % config.every and iteration != ledger.total):
         return {}
     results = context.assessor.assess(ledger, "dev", label=f"grpo-{iteration:06d}")
-    gold = next(iter(results.values())).means()
+    shown = next(iter(results.values()))
+    ledger.warn(watch.evaluated(iteration, arrays_digest(shown.rows.values)))
+    notes["watch"] = watch.state()
+    gold = shown.means()
     rewards = [r for r in notes.pop("rewards") if r is not None]
     mean = sum(rewards) / len(rewards) if rewards else math.nan
     history = notes.setdefault("guard", [])

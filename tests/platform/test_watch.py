@@ -10,13 +10,12 @@ SIGNS = [
     ({"spread": 0.0}, "rewards of every group are equal"),
     ({"metrics": HEALTHY | {"grad_norm": 0.0}}, "gradient is zero"),
     ({"metrics": HEALTHY | {"lr": 0.0}, "changed": False}, "did not change the policy"),
-    ({"samples": "same"}, "samples are those of the previous"),
     ({"metrics": HEALTHY | {"skipped_updates": 2.0}, "changed": False}, "non-finite and skipped"),
 ]
 
 
 def observe(watch, iteration, **more):
-    healthy = {"spread": 0.5, "converged": False, "metrics": HEALTHY, "changed": True, "samples": str(iteration)}
+    healthy = {"spread": 0.5, "converged": False, "metrics": HEALTHY, "changed": True}
     return watch.observe(iteration, **(healthy | more))
 
 
@@ -27,7 +26,7 @@ def test_a_healthy_run_is_left_alone():
 
 @pytest.mark.parametrize(("sick", "words"), SIGNS)
 def test_each_missing_sign_warns_and_stops_the_run_after_its_patience(sick, words):
-    watch = Watch(WatchConfig(patience=3), last_samples="same")
+    watch = Watch(WatchConfig(patience=3))
     assert any(words in line for line in observe(watch, 0, **sick))
     assert observe(watch, 1, **sick)
     with pytest.raises(RefusedError, match=words) as caught:
@@ -40,7 +39,7 @@ def test_a_healthy_iteration_between_starts_the_count_again(sick):
     watch = Watch(WatchConfig(patience=2))
     for iteration in range(0, 8, 2):
         observe(watch, iteration)
-        observe(watch, iteration + 1, **({"samples": str(iteration)} if "samples" in sick else sick))
+        observe(watch, iteration + 1, **sick)
 
 
 def test_signs_are_counted_apart():
@@ -68,3 +67,12 @@ def test_a_resumed_watch_goes_on_counting():
     resumed = Watch(WatchConfig(patience=3), missing=dict(watch.missing), last_samples=watch.last_samples)
     with pytest.raises(RefusedError):
         observe(resumed, 2, spread=0.0)
+
+
+def test_samples_on_dev_that_never_change_stop_the_run():
+    watch = Watch(WatchConfig(patience=2))
+    assert watch.evaluated(5, "first") == []
+    assert watch.evaluated(10, "second") == []
+    assert "samples on dev" in watch.evaluated(15, "second")[0]
+    with pytest.raises(RefusedError, match="samples on dev"):
+        watch.evaluated(20, "second")
