@@ -66,6 +66,8 @@ def train(
     from burnish.platform.resume import choose
 
     chosen, options = choose(recipe, take_overrides(context, accepted=True), options, seed=seed)
+    if resume == "auto" and options.resume is None:
+        typer.echo("no unfinished run to go on with: this is a new one", err=True)
     if dry_run:
         return _print_recipe(chosen, as_json=as_json)
     from burnish.platform.train import train as run_training

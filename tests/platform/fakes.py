@@ -110,9 +110,11 @@ class Stage:
     seed: int = 0
     lag: int = 0
     stop_after: int = 99
+    commit_every: int = 1
 
     def __post_init__(self) -> None:
         more = [("rollouts.lag", str(self.lag)), ("checkpoints.keep_last", "4")]
+        more += [("checkpoints.every", str(self.commit_every))]
         self.recipe = load_recipe("smoke", more)
         self.learner, self.rollout, self.reward = FakeLearner(), FakeRollout(), FakeReward(self.recipe)
         self.executor = Shuffled(self.seed)

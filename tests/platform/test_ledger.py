@@ -120,3 +120,13 @@ def test_a_warning_is_said_once(stage):
     stage.ledger.warn(["a", "b"])
     stage.ledger.warn(["b", "c"])
     assert stage.ledger.warnings == ["a", "b", "c"]
+
+
+def test_the_best_iteration_is_committed_between_two_that_are_due(fakes, tmp_path):
+    made = fakes.Stage(tmp_path, commit_every=4)
+    made.begin()
+    made.ledger.best = made.ledger.name(1)
+    finish(made, 1)
+    finish(made, 2)
+    names = sorted(path.name for path in made.ledger.checkpoints.iterdir())
+    assert names == ["step-000000", "step-000001"]

@@ -112,3 +112,9 @@ def test_a_run_without_spread_is_stopped_by_the_watch(stage):
     assert caught.value.exit_code == 5
     lines = [json.loads(line) for line in (made.run.path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
+
+
+def test_a_loop_that_is_left_commits_whatever_the_recipe_says(stage):
+    left = stage(stop_after=1, commit_every=4)
+    left.loop().run()
+    assert stage().ledger.iteration == 1

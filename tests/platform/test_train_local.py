@@ -202,3 +202,22 @@ def test_a_second_driver_of_the_same_run_is_refused_quickly(burnish, copied):
         child = burnish("--resume", copied.id)
         assert child.wait() == 4
         assert time.monotonic() - started < 15 and str(os.getpid()) in child.text
+
+
+def test_an_allowed_change_is_remembered_and_ends_the_promise_of_equal_bytes(burnish, copied):
+    child = burnish("--resume", copied.id, "--grpo.iterations", "5", "--allow-change", "grpo.iterations")
+    assert child.wait() == 0, child.text
+    assert child.summary["iterations"] == 5 and child.summary["reproducible"] is False
+    assert load_recipe(str(copied.path / "config.yaml")).grpo.iterations == 5
+    assert copied.info.config_digest == child.summary["config_digest"]
+
+
+def test_a_run_of_one_stage_goes_on_as_that_and_grpo_waits_for_its_base(burnish):
+    killed = burnish("smoke", "--stages", "sft", fail_point="before-rename:1")
+    assert killed.wait() != 0
+    assert tuple(killed.run.info.stages) == ("sft",)
+    early = burnish("--resume", "auto", "--stages", "grpo")
+    assert early.wait() == 2 and "fine-tuning is not finished" in early.text
+    resumed = burnish("--resume", "auto", "--stages", "sft")
+    assert resumed.wait() == 0, resumed.text
+    assert list(resumed.summary["stages"]) == ["sft"]
