@@ -222,6 +222,8 @@ def _settings(config: EngineConfig, optimizer: OptimizerConfig, num_micro: int) 
         "zero_optimization": {
             "stage": config.zero_stage,
             "stage3_param_persistence_threshold": config.persistence_threshold,
+            # Else ZeRO-3 replaces torch.nn.functional.linear in the whole process, for good, and with it every byte.
+            "memory_efficient_linear": False,
         },
         "steps_per_print": 10**9,
     }

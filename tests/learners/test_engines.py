@@ -129,3 +129,9 @@ def test_several_ranks_need_an_address_when_no_group_exists():
     join_ranks()
     join_ranks()
     assert torch.distributed.get_world_size() == 1
+
+
+def test_zero_3_leaves_the_arithmetic_of_the_process_alone(make):
+    before = torch.nn.functional.linear
+    make("deepspeed", 3).close()
+    assert torch.nn.functional.linear is before
