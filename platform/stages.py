@@ -150,6 +150,7 @@ def run_grpo(context: Context) -> StageResult:
         deliver(context.executor, commit=ledger.checkpoints / ledger.name(number), keep=keep)
     ledger.advance(deliver(context.executor, keep=keep))
     if found is None:
+        _observe_start(context, ledger)
         ledger.commit()
     watch = Watch(context.recipe.watch, **ledger.notes.get("watch", {}))
     total = context.recipe.grpo.iterations
@@ -196,6 +197,16 @@ def _prove_export(context: Context, checkpoint: Path) -> None:
     difference = context.executor.get(found)
     if not difference <= MAX_EXPORT_DIFFERENCE:
         raise RefusedError(f"the exported adapter of {checkpoint.name} is off by {difference:.3g} in plain diffusers")
+
+
+def _observe_start(context: Context, ledger: Ledger) -> None:
+    """The guard's first observation: the base on dev, so that a stage which only does harm is seen and undone."""
+    if not context.recipe.evaluation.every:
+        return
+    gold = next(iter(context.assessor.assess(ledger, "dev", label="grpo-000000").values())).means()
+    ledger.notes["guard"] = [{"iteration": 0, "reward": math.nan, "gold": {k: gold[k] for k in DEV_METRICS}}]
+    ledger.best = ledger.name()
+    context.console.line(f"start: dev masked error {gold['masked_mse']:.5f}")
 
 
 def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, reward: float) -> dict[str, float]:

@@ -38,7 +38,7 @@ class GuardConfig(BaseModel):
         default="rollback", description="Reward rises while gold falls: warn, stop, or return to the best."
     )
     regression_action: Action = Field(
-        default="warn", description="Gold falls and the reward does not rise: as `action`."
+        default="rollback", description="Gold falls and the reward does not rise: as `action`."
     )
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def test_reward_up_and_gold_down_rolls_back_to_the_best_window() -> None:
 def test_gold_falling_without_the_reward_is_a_warning() -> None:
     history = curve([1.0] * 6, gold=[0.0066, 0.0066, 0.0068, 0.0072, 0.0076, 0.0078])
     _, verdict = first_verdict(history) or pytest.fail("the guard slept")
-    assert (verdict.kind, verdict.action) == ("regression", "warn")
+    assert (verdict.kind, verdict.action) == ("regression", "rollback")
 
 
 def test_one_bad_evaluation_is_forgiven() -> None:
