@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.data.records import Group, GroupSummary, PolicyVersion, Scores
+from burnish.data.records import Group, GroupSummary, PolicyVersion, RubricVersion, Scores
 from burnish.platform.checkpoints import commit
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle, Role
@@ -69,6 +69,11 @@ class FakeReward:
 
     def __init__(self, scores: Scores, rank: int, world: int) -> None:
         self._scores, self._calls = scores, 0
+
+    @fake
+    def version(self) -> RubricVersion:
+        """The rubric of all scores."""
+        return self._scores.rubric
 
     @fake
     def score(self, group: Group) -> Scores:
