@@ -16,17 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from burnish.data.records import Group, GroupSummary, PolicyVersion, RubricVersion, Scores
+from burnish.data.records import Group, GroupSummary, PolicyVersion, Scores
 from burnish.platform.checkpoints import commit
 from burnish.platform.config import Recipe
+from burnish.platform.desk import RewardDesk
 from burnish.platform.executor import Executor, Handle, Role
 from burnish.platform.ledger import Ledger
 from burnish.platform.local import LocalExecutor
 from burnish.platform.loop import GrpoLoop
+from burnish.platform.pools import Pools
+from burnish.platform.rubric_start import open_swaps
 from burnish.platform.runs import RunStore
 from burnish.platform.sync import deliver
 from burnish.platform.tracking import NoTracker
 from burnish.platform.watch import Watch
+from burnish.rewards.order import RewardOrder, identity
+from burnish.rewards.rubric import RewardSpec
 
 fake_seconds = [0.0]
 """Process seconds that fake workers of this process took."""
@@ -71,19 +76,19 @@ class FakeReward:
         self._scores, self._calls = scores, 0
 
     @fake
-    def version(self) -> RubricVersion:
-        """The rubric of all scores."""
-        return self._scores.rubric
+    def prepare(self, specs: Sequence[RewardSpec]) -> list[str]:
+        """Loads nothing."""
+        return [identity(spec) for spec in specs]
 
     @fake
-    def score(self, group: Group) -> Scores:
+    def score(self, group: Group, order: RewardOrder) -> Scores:
         """Scores, turned round by one place every call."""
         self._calls += 1
         turned = {
             name: {k: np.roll(v, self._calls) for k, v in getattr(self._scores, name).items()}
             for name in ("raw", "scaled", "valid")
         }
-        return replace(self._scores, iteration=group.iteration, **turned)
+        return replace(self._scores, iteration=group.iteration, rubric=order.rubric, **turned)
 
 
 class FakeLearner:
@@ -185,7 +190,10 @@ def drive(material: Material, executor: Executor, directory: Path, *, warm: int)
 
     ledger.advance(deliver(executor))
     ledger.commit()
-    GrpoLoop(recipe, executor, ledger, Watch(recipe.watch), after, lambda: False).run()
+    pools = Pools(executor, (), lambda name, pool: material.roles()[1])
+    parts: dict[str, Any] = {"executor": executor, "pools": pools, "ledger": ledger, "desk": RewardDesk(run.id)}
+    swaps = open_swaps(recipe.rewards, **parts, deadline=60.0, directory=run.path)
+    GrpoLoop(recipe, executor, ledger, swaps, Watch(recipe.watch), after, lambda: False).run()
     counted = marks[warm:]
     return (counted[-1] - counted[0]) / ((len(counted) - 1) * recipe.grpo.examples_per_iteration)
 

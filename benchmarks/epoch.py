@@ -22,7 +22,7 @@ from driver_cost import Material, Recording, drive, group_bytes, image_bytes
 from harness import Page, Timing, interleaved, metered, parser, single_thread
 from models import WORKLOADS, Workload, digest_of
 
-from burnish.data.records import PolicyVersion
+from burnish.data.records import PolicyVersion, RewardVersion
 from burnish.learners.dar import DarConfig
 from burnish.learners.engine import EngineConfig, join_ranks
 from burnish.learners.engines import engine_factory
@@ -33,6 +33,8 @@ from burnish.platform.planning import make_plan
 from burnish.policies.lora import adapter_disabled, export_state
 from burnish.policies.sampling import SamplerConfig
 from burnish.policies.tiny import TinyPolicy
+from burnish.rewards.order import RewardOrder
+from burnish.rewards.rubric import rubric_version
 from burnish.rewards.server import RewardServer
 from burnish.rollouts.rollouter import RolloutConfig, Rollouter
 
@@ -83,7 +85,9 @@ class Iteration:
         )
         reference: Any = lambda: adapter_disabled(self.policy.module)  # noqa: E731
         self.learner = Learner(self.policy, make, config, reference=reference, sample_batch=work.group_size)
-        self.server = RewardServer(recipe.rewards)
+        self.server, specs = RewardServer(), recipe.rewards.rewards
+        versions = tuple(RewardVersion(spec.name, 1, self.server.prepare(spec).digest) for spec in specs)
+        self.order = RewardOrder(rubric_version(recipe.rewards, versions), specs, versions)
         self.deliver()
 
     def deliver(self) -> None:
@@ -100,7 +104,7 @@ class Iteration:
             for index in range(first, first + self.groups)
         ]
         self.summary, self.group = sampled[0]
-        scores = [self.server.score(group) for _, group in sampled]
+        scores = [self.server.score(group, self.order) for _, group in sampled]
         self.scores = scores[0]
         planned = make_plan(
             scores,

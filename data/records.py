@@ -230,6 +230,7 @@ class Scores:
         valid: reward name -> bool [G]; False = missing (not applicable, non-finite, refused); its values are 0 and
             must not be read.
         seconds: process seconds spent.
+        costs: reward name -> what scoring took: calls, rows, padded rows, wall seconds, the reward's own counters.
     """
 
     example_id: str
@@ -239,6 +240,7 @@ class Scores:
     scaled: Mapping[str, np.ndarray]
     valid: Mapping[str, np.ndarray]
     seconds: float = 0.0
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

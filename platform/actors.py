@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import ray
@@ -22,6 +23,7 @@ class Host:
 
         torch.set_num_threads(1)
         self._role, self._rank, self._worker = role, rank, None
+        self._building = threading.Lock()
 
     def pid(self) -> int:
         """Process id, for tests that kill it and for the log."""
@@ -29,8 +31,9 @@ class Host:
 
     def build(self) -> None:
         """Build the worker ahead of its first call: its imports take seconds, which run beside other roles' work."""
-        if self._worker is None:
-            self._worker = self._role.factory(self._rank, self._role.count)
+        with self._building:  # a role with concurrency calls from several threads
+            if self._worker is None:
+                self._worker = self._role.factory(self._rank, self._role.count)
 
     def call(self, method: str, *args: Any) -> Any:
         """Run a method of the worker; top-level references among `args` arrive as values."""
@@ -44,12 +47,15 @@ def place(role: Role, rank: int) -> Any:
     Pools restart without limit and never repeat a task by themselves: a restarted worker has lost its weights, so the
     driver gives them back first. A gang's member is never restarted alone.
     """
-    options = {
-        "num_cpus": 1,
+    options: dict[str, Any] = {
+        "num_cpus": role.num_cpus,
         "num_gpus": role.num_gpus,
+        "max_concurrency": role.concurrency,
         "max_restarts": 0 if role.gang else -1,
         "max_task_retries": 0,
     }
+    if role.runtime_env is not None:
+        options["runtime_env"] = dict(role.runtime_env)
     host: Any = ray.remote(Host)
     actor = host.options(**options).remote(role, rank)
     actor.build.remote()

@@ -19,6 +19,7 @@ import typer
 from burnish.data.errors import BurnishError
 from burnish.platform.cli_base import INTERRUPTED, AsJson, RunArg, RunsDir, guarded, one_of, take_overrides
 from burnish.platform.cli_results import register
+from burnish.platform.cli_rewards import rewards_app
 from burnish.platform.console import report_error, table
 from burnish.platform.options import TrainOptions
 from burnish.platform.overrides import split_overrides
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs and clear old ones away.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+app.add_typer(rewards_app, name="rewards")
 
 
 @app.command()
@@ -46,6 +48,10 @@ def train(
     start_from: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Start on that run's base instead of fine-tuning.")
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Repeat a run's reward changes; its journal.jsonl will do."),
+    ] = None,
     stages: Annotated[str | None, typer.Option(help="Run only these stages, for example sft or sft,grpo.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and its digest.")] = False,
     allow_change: Annotated[list[str] | None, typer.Option(help="Key that a resume may change; repeatable.")] = None,
@@ -57,6 +63,7 @@ def train(
         executor=one_of("executor", executor, ("local", "ray")),
         resume=resume,
         start_from=start_from,
+        events=events,
         stages=_stages(stages),
         dry_run=dry_run,
         json=as_json,
@@ -113,12 +120,24 @@ def runs_list(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None
 
 @runs_app.command("show")
 @guarded
-def runs_show(run: RunArg, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+def runs_show(
+    run: RunArg,
+    rewards: Annotated[bool, typer.Option("--rewards", help="Which rubrics scored which iterations, and why.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
     """One run: state, versions, summary, last metrics."""
+    from burnish.platform.rewards_text import history_text
+    from burnish.platform.rewards_view import rewards_of
     from burnish.platform.runs import RunStore
     from burnish.platform.runs_view import show, show_text
 
-    tree = show(RunStore(runs_dir).open(run))
+    opened = RunStore(runs_dir).open(run)
+    if rewards:
+        history = rewards_of(opened.path)
+        typer.echo(json.dumps(history) if as_json else history_text(history))
+        return
+    tree = show(opened)
     typer.echo(json.dumps(tree) if as_json else show_text(tree))
 
 

@@ -47,6 +47,7 @@ class _Call:
     done: bool = False
     first: Any = None
     pinned: bool = False
+    attempt: bool = False
     losses: int = 0
 
 
@@ -80,13 +81,32 @@ class RayExecutor:
         self.resent = 0
 
     def start(self, role: Role) -> None:
-        """Create the role's actors, in place of those it had; calls that are still open are forgotten."""
-        for actor in self._actors.get(role.name, ()):
-            ray.kill(actor)
+        """Create the role's actors, in place of those it had; their open calls are forgotten, a gang's start all."""
+        self.stop(role.name)
         self._roles[role.name] = role
         self._actors[role.name] = [place(role, rank) for rank in range(role.count)]
-        self._state.pop(role.name, None)
-        self._open.clear()
+        if role.gang:
+            self._open.clear()
+
+    def stop(self, role: str) -> None:
+        """Kill a role's actors and forget their calls."""
+        for actor in self._actors.pop(role, ()):
+            ray.kill(actor)
+        self._roles.pop(role, None)
+        self._state.pop(role, None)
+        self._open = [call for call in self._open if call.role != role]
+
+    def attempt(self, role: str, method: str, *args: Any, worker: int = 0) -> Handle:
+        """Send a call to one actor once; its failure is the caller's."""
+        call = _Call(role, method, args, 1, worker, attempt=True)
+        self._send(call)
+        return _Part(call, 0)
+
+    def poll(self, handle: Handle) -> bool:
+        """True once an attempt is over."""
+        assert isinstance(handle, _Part)
+        done, _ = ray.wait([handle.ref], num_returns=1, timeout=0, fetch_local=False)
+        return bool(done)
 
     def pids(self, role: str) -> list[int]:
         """Process ids of a role's actors."""
@@ -213,6 +233,8 @@ class RayExecutor:
     def get(self, handle: Handle) -> Any:
         """The value of a handle."""
         assert isinstance(handle, _Part)
+        if handle.call.attempt:
+            return _attempted(handle.ref, self._roles[handle.call.role].deadline)
         if handle.index == 0 and handle.call.first is not None:
             return handle.call.first
         if not handle.call.done:
@@ -225,6 +247,16 @@ class RayExecutor:
             for actor in actors:
                 ray.kill(actor)
         self._actors.clear()
+
+
+def _attempted(ref: Any, deadline: float) -> Any:
+    """The value of an attempt; what the worker's own code raised comes as it was raised there."""
+    try:
+        return ray.get(ref, timeout=deadline)
+    except INFRASTRUCTURE as error:
+        raise InfrastructureError(f"the worker was lost: {type(error).__name__}") from error
+    except lost.RayTaskError as error:
+        raise error.cause from error
 
 
 def _references(args: Sequence[Any]) -> list[Any]:

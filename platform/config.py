@@ -23,6 +23,7 @@ from burnish.learners.split import grpo_micro_batches, rank_groups, sft_micro_ba
 from burnish.platform.checks import recipe_problems
 from burnish.platform.lookup import read_recipe, recipe_path, write_yaml
 from burnish.platform.overrides import Override, apply_overrides
+from burnish.platform.pools import PoolConfig
 from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
@@ -65,15 +66,52 @@ class GrpoStage(BaseModel):
 
 
 class RewardsConfig(RubricConfig):
-    """The rubric and how many servers score under it."""
+    """The rubric, the actors that score under it, and how it may be changed while a run goes on."""
 
-    workers: int = Field(default=1, description="reward actors", ge=1, json_schema_extra=_RUN_OPTION)
+    workers: int = Field(
+        default=1, description="reward actors of the rewards that no pool names", ge=1, json_schema_extra=_RUN_OPTION
+    )
+    num_gpus: float = Field(
+        default=0.0, description="share of a GPU each of them takes", ge=0, json_schema_extra=_RUN_OPTION
+    )
+    concurrency: int = Field(
+        default=8,
+        description="groups a reward actor takes in at a time; their rows share model calls",
+        ge=1,
+        json_schema_extra=_RUN_OPTION,
+    )
+    pools: tuple[PoolConfig, ...] = Field(
+        default=(), description="actors of their own for some rewards", json_schema_extra=_RUN_OPTION
+    )
+    control: bool = Field(
+        default=True,
+        description="open the run's control API on loopback, for `burnish rewards …`",
+        json_schema_extra=_RUN_OPTION,
+    )
+    prepare_deadline: float = Field(
+        default=600.0,
+        description="seconds after which a new reward that is not ready is refused",
+        gt=0.0,
+        json_schema_extra=_RUN_OPTION,
+    )
     deadline: float = Field(
         default=600.0,
         description="seconds after which scoring a group counts as hung",
         gt=0.0,
         json_schema_extra=_RUN_OPTION,
     )
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> RewardsConfig:
+        names = [pool.name for pool in self.pools]
+        placed = [reward for pool in self.pools for reward in pool.rewards]
+        twice = sorted({n for n in names if names.count(n) > 1} | {r for r in placed if placed.count(r) > 1})
+        if twice:
+            raise ValueError(f"pools: got {twice} more than once, allowed one pool a reward and unique names")
+        unknown = sorted(set(placed) - {spec.name for spec in self.rewards})
+        if unknown:
+            raise ValueError(f"pools: got {unknown}, allowed names of rewards in the rubric")
+        return self
 
 
 class LearnersConfig(BaseModel):

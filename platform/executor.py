@@ -7,7 +7,7 @@ process, `cluster.py` on Ray actors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +27,9 @@ class Role:
         count: how many workers.
         gang: True if each call goes to every worker (their ranks differ), False if any one may take it.
         deadline: seconds after which a call counts as hung.
-        num_gpus: share of a GPU each worker takes.
+        num_cpus, num_gpus: share of a CPU (logical on a laptop) and of a GPU each worker takes.
+        concurrency: calls a worker may work on at a time.
+        runtime_env: Ray's runtime environment of the workers, None = the run's own.
     """
 
     name: str
@@ -35,7 +37,10 @@ class Role:
     count: int = 1
     gang: bool = False
     deadline: float = 600.0
+    num_cpus: float = 1.0
     num_gpus: float = 0.0
+    concurrency: int = 1
+    runtime_env: Mapping[str, Any] | None = None
 
 
 class GangLost(InfrastructureError):
@@ -52,7 +57,14 @@ class Executor(Protocol):
     name: str
 
     def start(self, role: Role) -> None:
-        """Create the workers of a role, in place of those it had; calls that are still open are forgotten."""
+        """Create the workers of a role, in place of those it had; their calls that are still open are forgotten.
+
+        A gang's start forgets the open calls of every role: its stage begins anew.
+        """
+        ...
+
+    def stop(self, role: str) -> None:
+        """Let a role's workers go; nobody waits for a call on them. An unknown role is no error."""
         ...
 
     def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
@@ -61,6 +73,17 @@ class Executor(Protocol):
         With `returns` > 1 the method returns a tuple and each part gets its own handle: a small first part for the
         driver, large ones that only travel between workers.
         """
+        ...
+
+    def attempt(self, role: str, method: str, *args: Any, worker: int = 0) -> Handle:
+        """Like `submit`, on one worker of the pool, but its failure, of whatever kind, is the caller's to handle.
+
+        Nothing is sent again; `poll` says when it is over, `get` returns the value or raises.
+        """
+        ...
+
+    def poll(self, handle: Handle) -> bool:
+        """True once an attempt is over; never blocks."""
         ...
 
     def gang(
@@ -85,7 +108,11 @@ class Executor(Protocol):
         ...
 
     def get(self, handle: Handle) -> Any:
-        """The value of a handle, waiting for it; only for small values."""
+        """The value of a handle, waiting for it; only for small values.
+
+        Raises:
+            InfrastructureError: of an attempt: its worker died or did not answer in time. Or what the call raised.
+        """
         ...
 
     @property

@@ -3,9 +3,10 @@
 Set `BURNISH_FAIL_POINT=label` (or `label:3`: the third time) and the process kills itself with SIGKILL at that place.
 Without the variable a fail point costs a dictionary look-up. Production code never sets it.
 
-Labels, in the order of an iteration: sample, score (a worker has a result and has not yet given it back), journal (the
-scores are on disk), learn (updated, nothing published), sync (a rollout worker took new weights), log (metrics are on
-disk), then those of a commit: after-tmp, mid-file, after-manifest, before-rename, after-rename, before-prune.
+Labels, in the order of an iteration: rubric (a change of the rubric is on disk and not yet obeyed), sample, score (a
+worker has a result and has not yet given it back), journal (the scores are on disk), learn (updated, nothing
+published), sync (a rollout worker took new weights), log (metrics are on disk), then those of a commit: after-tmp,
+mid-file, after-manifest, before-rename, after-rename, before-prune.
 """
 
 from __future__ import annotations

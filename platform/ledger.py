@@ -22,6 +22,7 @@ from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor
 from burnish.platform.failpoints import fail_point
 from burnish.platform.journal import Journal, MetricsLog
+from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.runs import Run
 from burnish.platform.tracking import NoTracker, Tracker
 
@@ -59,6 +60,8 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
         self.rubrics: list[str] = []
+        self.rubric_events: list[dict[str, Any]] = []
+        self.costs: dict[str, Counter[str]] = {}
         self.warnings: list[str] = []
         self.notes: dict[str, Any] = {}
         self.digests: dict[str, str] = {}
@@ -83,10 +86,10 @@ class Ledger:
         if found is None:
             return None
         state = json.loads((found / "state.json").read_text())
+        self.rubric_events = list(state.get("rubric_events", []))
+        self.costs = {name: Counter(costs) for name, costs in state.get("costs", {}).items()}
         if not finished:
-            self._recall(self.journal.tail(state["journal_offset"]))
-            self.metrics.truncate(state["metrics_offset"])
-            self.journal.truncate(state["journal_offset"])
+            self._rewind(state)
         self.iteration = state["iteration"]
         self.versions = {int(n): PolicyVersion(int(n), digest) for n, digest in state["versions"].items()}
         self.counts = Counter(state["counts"])
@@ -96,6 +99,31 @@ class Ledger:
         self.warnings = [*state["warnings"], *(w for w in self.warnings if w not in state["warnings"])]
         self.digests = read_digests(found)
         return found
+
+    def _rewind(self, state: Mapping[str, Any]) -> None:
+        """Cut metrics and journal back to a commit; decisions about the rubric that came after it stay made."""
+        tail = self.journal.tail(state["journal_offset"])
+        self._recall(tail)
+        self.metrics.truncate(state["metrics_offset"])
+        self.journal.truncate(state["journal_offset"])
+        for entry in tail:
+            if entry.get("kind") in ("rubric", "change"):
+                self.journal.append(entry)
+            if entry.get("kind") == "rubric":
+                self.rubric_events.append(entry)
+
+    def rubric_event(self, state: RubricState) -> None:
+        """Write down, before it is obeyed, which rubric holds from which iteration on."""
+        event = state.event()
+        self.journal.append(event)
+        self.rubric_events.append(event)
+        fail_point("rubric")
+        if state.action != START:
+            self._tracker.event(state.iteration, f"{state.action} {state.name}".strip())
+
+    def change_line(self, entry: Mapping[str, Any]) -> None:
+        """Write down how far a change of the rubric got."""
+        self.journal.append({"kind": "change", **entry})
 
     def advance(self, version: PolicyVersion) -> None:
         """A new policy version was delivered; only as many as the lag needs are remembered."""
@@ -126,6 +154,14 @@ class Ledger:
         self.counts["groups"] += len(groups)
         self.counts["samples"] += sum(len(v) for _, s in groups for v in list(s.valid.values())[:1])
         self.counts["missing_scores"] += sum(int((~v).sum()) for _, s in groups for v in s.valid.values())
+        for _, scores in groups:
+            self._count_costs(scores)
+
+    def _count_costs(self, scores: Scores) -> None:
+        for name, valid in scores.valid.items():
+            costs = self.costs.setdefault(name, Counter())
+            costs.update(scores.costs.get(name, {}))
+            costs.update(scored=int(valid.sum()), missing=int((~valid).sum()))
 
     def remembered(self, summary: GroupSummary, rubric: RubricVersion) -> Scores | None:
         """Scores of exactly these samples under this rubric, if a killed driver had journalled them."""
@@ -185,6 +221,8 @@ class Ledger:
             "counts": dict(self.counts),
             "seconds": self.seconds,
             "rubrics": self.rubrics,
+            "rubric_events": self.rubric_events,
+            "costs": {name: dict(costs) for name, costs in self.costs.items()},
             "warnings": self.warnings,
             "notes": self.notes,
             "best": self.best,

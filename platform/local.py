@@ -13,6 +13,7 @@ from burnish.platform.executor import Handle, Role
 @dataclass(frozen=True, eq=False)
 class _Value:
     value: Any
+    error: Exception | None = None
 
 
 def _resolved(args: Sequence[Any]) -> list[Any]:
@@ -42,6 +43,22 @@ class LocalExecutor:
         self._workers[role.name] = [role.factory(rank, role.count) for rank in range(role.count)]
         self._turn[role.name] = 0
 
+    def stop(self, role: str) -> None:
+        """Let go of a role's workers."""
+        self._roles.pop(role, None)
+        _close(self._workers.pop(role, []))
+
+    def attempt(self, role: str, method: str, *args: Any, worker: int = 0) -> Handle:
+        """Run a call on one worker and keep what it raises for `get`."""
+        try:
+            return _Value(getattr(self._workers[role][worker], method)(*_resolved(args)))
+        except Exception as error:
+            return _Value(None, error)
+
+    def poll(self, handle: Handle) -> bool:
+        """True: an attempt was over when it was made."""
+        return True
+
     def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
         """Run a call on the role's next worker."""
         workers = self._workers[role]
@@ -66,16 +83,22 @@ class LocalExecutor:
     def get(self, handle: Handle) -> Any:
         """The value of a handle."""
         assert isinstance(handle, _Value)
+        if handle.error is not None:
+            raise handle.error
         return handle.value
 
     def close(self) -> None:
         """Let go of all workers."""
         for workers in self._workers.values():
-            for worker in workers:
-                close = getattr(worker, "close", None)
-                if close is not None:
-                    close()
+            _close(workers)
         self._workers.clear()
+
+
+def _close(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        close = getattr(worker, "close", None)
+        if close is not None:
+            close()
 
 
 def _values(result: Any, returns: int) -> tuple[Handle, ...]:

@@ -10,24 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from burnish.data.records import GroupSummary, RubricVersion, Scores, UpdatePlan
+from burnish.data.records import UpdatePlan
 from burnish.data.sources import iteration_indices
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle
 from burnish.platform.ledger import Ledger
 from burnish.platform.planning import Planned, make_plan
+from burnish.platform.scoring import Scored, Scoring
+from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
 from burnish.platform.watch import Watch
 from burnish.rollouts.buffer import FixedLagBuffer, LagSchedule
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """A group as the driver knows it: scalars, and a handle of the tensors."""
-
-    summary: GroupSummary
-    group: Handle
-    scores: Scores
 
 
 @dataclass(eq=False)
@@ -38,6 +31,7 @@ class GrpoLoop:
         recipe: the stage's numbers.
         executor: where roles run; they have begun and hold the ledger's version.
         ledger: counters, journal, metrics and checkpoints of the run.
+        swaps: which rubric scores which iteration.
         watch: alarm for a run without a learning signal.
         after: called with the number of finished iterations and the mean reward, before they are committed; evaluates
             on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
@@ -48,37 +42,44 @@ class GrpoLoop:
     recipe: Recipe
     executor: Executor
     ledger: Ledger
+    swaps: Swaps
     watch: Watch
     after: Callable[[int, float], dict[str, float]]
     interrupted: Callable[[], bool]
     seed: int = 0
     buffer: FixedLagBuffer[Scored] = field(init=False)
-    rubric: RubricVersion = field(init=False)
+    scoring: Scoring = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
     waiting: dict[Handle, tuple[int, int, Handle]] = field(default_factory=dict)
-    scoring: dict[Handle, tuple[int, int, GroupSummary, Handle]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run the iterations that are left."""
         stage, config = self.ledger, self.recipe.grpo
-        (rubric,) = self.executor.submit("reward", "version")
-        self.rubric = self.executor.get(rubric)
+        self.scoring = Scoring(self.executor)
         self.buffer = FixedLagBuffer(LagSchedule(config.iterations, self.recipe.rollouts.lag))
         for iteration in range(stage.iteration, config.iterations):
             started = time.perf_counter()
             self.clock = {}
+            self._turn(iteration)
             self.waiting |= self._ask()
             groups = self._collect(iteration, started)
             planned = self._plan(iteration, groups)
+            scored = self.swaps.observe(iteration, groups)
             before = stage.version
             metrics = self._learn(planned.plan, groups)
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
             assessed = self.after(iteration + 1, planned.metrics["reward/total/mean"])
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
             leaving = self.interrupted()
-            stage.finish(iteration + 1, planned.metrics | metrics | assessed, self.clock, leaving=leaving)
+            stage.finish(iteration + 1, planned.metrics | scored | metrics | assessed, self.clock, leaving=leaving)
             if leaving or stage.notes.get("ended"):
                 return
+
+    def _turn(self, iteration: int) -> None:
+        """Let changes of the rubric take their turn: they hold from the first iteration that is not asked for yet."""
+        due = self.buffer.due(self.ledger.iteration)
+        first = min(due, default=self.recipe.grpo.iterations)
+        self.swaps.turn(iteration, first, max(due, default=first))
 
     def _ask(self) -> dict[Handle, tuple[int, int, Handle]]:
         """Submit every iteration that may be sampled now: summary handle -> (iteration, position, group handle)."""
@@ -98,21 +99,23 @@ class GrpoLoop:
         """Score groups as they finish, until the iteration is whole; later iterations' groups stay in flight."""
         waiting, scoring = self.waiting, self.scoring
         while not self.buffer.is_whole(iteration):
-            done = self.executor.wait([*scoring, *waiting])
+            done = self.executor.wait([*scoring.handles, *waiting])
             if done in scoring:
-                number, position, summary, group = scoring.pop(done)
-                self.buffer.add(number, position, Scored(summary, group, self.executor.get(done)))
+                whole = scoring.take(done)
+                if whole is not None:
+                    self.buffer.add(*whole)
                 continue
             number, position, group = waiting.pop(done)
             summary = self.executor.get(done)
             if not any(number == iteration for number, _, _ in waiting.values()):
                 self.clock.setdefault("sample", time.perf_counter() - started)
-            remembered = self.ledger.remembered(summary, self.rubric)
+            state = self.swaps.log.at(number)
+            remembered = self.ledger.remembered(summary, state.rubric)
             if remembered is not None:
                 self.buffer.add(number, position, Scored(summary, group, remembered))
             else:
-                (scores,) = self.executor.submit("reward", "score", group)
-                scoring[scores] = (number, position, summary, group)
+                names = [spec.name for spec in state.config.rewards]
+                scoring.send((number, position), summary, group, self.swaps.pools.orders(state), names)
         self.clock["score"] = time.perf_counter() - started - self.clock.setdefault("sample", 0.0)
         return self.buffer.complete(iteration)
 
@@ -123,7 +126,7 @@ class GrpoLoop:
             [g.scores for g in groups],
             iteration=iteration,
             on_policy=all(g.summary.policy == self.ledger.version for g in groups),
-            rubric=self.recipe.rewards,
+            rubric=self.swaps.log.at(iteration).config,
             config=config.advantages,
             dar=config.dar,
             seed=self.seed,

@@ -15,6 +15,7 @@ class TrainOptions:
         executor: "local" (one process, no Ray) or "ray".
         resume: id of the run to go on with, None = a new run; the command line has resolved "auto".
         start_from: id of a run whose base is copied, so that fine-tuning is skipped; None = fine-tune.
+        events: file of rubric changes of another run, to be repeated; None = changes come from the control API.
         stages: stages to run instead of the recipe's, None = the recipe's.
         dry_run: print the resolved recipe and its digest, then stop.
         json: JSON lines instead of progress bars.
@@ -27,6 +28,7 @@ class TrainOptions:
     executor: str = "ray"
     resume: str | None = None
     start_from: str | None = None
+    events: Path | None = None
     stages: tuple[str, ...] | None = None
     dry_run: bool = False
     json: bool = False

@@ -7,6 +7,7 @@ are set before the first `import ray`.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import time
@@ -25,6 +26,8 @@ _FLAGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 ATTEMPTS = 4
+SPARE = 8
+"""Logical CPUs kept for rewards that are loaded beside a run."""
 
 
 def set_flags() -> None:
@@ -36,8 +39,9 @@ def set_flags() -> None:
 
 
 def num_cpus(roles: Sequence[Role]) -> int:
-    """CPUs that the local Ray is told of: as many as the machine has or the roles ask for, whichever is more."""
-    return max(os.cpu_count() or 1, sum(role.count for role in roles))
+    """CPUs that the local Ray is told of: what the machine has or the roles ask for, and room for candidates."""
+    asked = sum(role.count * max(1.0, role.num_cpus) for role in roles)
+    return max(os.cpu_count() or 1, math.ceil(asked)) + SPARE
 
 
 @contextmanager

@@ -39,6 +39,9 @@ def choose(
     """
     if options.resume is not None and options.start_from is not None:
         raise ConfigError("two runs to go on from", [Problem("--from", options.start_from, "no --from with --resume")])
+    if options.resume is not None and options.events is not None:
+        problem = Problem("--events", str(options.events), "no --events with --resume", "the run remembers its own")
+        raise ConfigError("the run has its events already", [problem])
     store = RunStore(options.runs_dir)
     run = _wanted(store, options.resume, recipe, overrides, seed)
     if run is None:

@@ -42,7 +42,7 @@ class RunInfo:
         created: UTC, ISO 8601, seconds.
         host, pid: the latest driver.
         config_digest: digest of the recipe (see `config.py`).
-        versions: package -> version, python, ATen CPU capability, thread count.
+        versions: package -> version, python, CPU, ATen CPU capability, thread count.
         mlflow_run_id: kept across resumes, None before tracking began.
         error: why the run failed, in one line.
         stages: what it was asked to run.
@@ -210,14 +210,26 @@ def check_run_id(run_id: str) -> str:
 
 
 def environment_versions() -> dict[str, str]:
-    """What a digest may depend on: package versions, python, torch's CPU capability and thread count. Imports torch."""
+    """What a digest may depend on: package versions, python, CPU, torch's CPU capability, threads. Imports torch."""
     import torch
 
     versions = {name: _version(name) for name in _PACKAGES}
     versions["python"] = platform.python_version()
+    versions["cpu"] = cpu_kind()
     versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     versions["threads"] = str(torch.get_num_threads())
     return versions
+
+
+def cpu_kind() -> str:
+    """Vendor, family and model of the processor: BLAS libraries choose their kernels, and so the last bits, by it."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor() or platform.machine()
+    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    found = {key.strip(): value.strip() for key, value in pairs}
+    parts = [found[key] for key in ("vendor_id", "cpu family", "model") if key in found]
+    return " ".join(parts) or platform.machine()
 
 
 def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -16,15 +16,22 @@ from burnish.data.sources import Source
 from burnish.platform.assessment import Assessor, metric_lines
 from burnish.platform.config import Recipe
 from burnish.platform.console import Console
+from burnish.platform.desk import RewardDesk
 from burnish.platform.executor import Executor
 from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
+from burnish.platform.pools import Pools
+from burnish.platform.rubric_log import START, RubricState
+from burnish.platform.rubric_start import open_swaps
 from burnish.platform.runs import Run
+from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
 from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
 from burnish.policies.snapshot import arrays_digest
+from burnish.rewards.protocol import is_remote
+from burnish.rewards.table import reward_class
 from burnish.rollouts.eval_result import EvalResult
 from burnish.rollouts.guard import Observation, goodness, judge
 
@@ -49,6 +56,8 @@ class Context:
     tracker: Tracker | NoTracker
     console: Console
     interrupted: Callable[[], bool]
+    pools: Pools
+    desk: RewardDesk
 
     def ledger(self, stage: str) -> Ledger:
         """A fresh ledger of a stage."""
@@ -149,6 +158,7 @@ def run_grpo(context: Context) -> StageResult:
         load_verified(ledger.checkpoints / ledger.name(number))
         deliver(context.executor, commit=ledger.checkpoints / ledger.name(number), keep=keep)
     ledger.advance(deliver(context.executor, keep=keep))
+    swaps = _open_swaps(context, ledger)
     if found is None:
         _observe_start(context, ledger)
         ledger.commit()
@@ -162,7 +172,7 @@ def run_grpo(context: Context) -> StageResult:
             return _after(context, ledger, watch, iteration, reward)
 
         seed = context.run.info.seed
-        loop = GrpoLoop(context.recipe, context.executor, ledger, watch, after, context.interrupted, seed=seed)
+        loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted, seed=seed)
         if not ledger.notes.get("ended"):
             loop.run()
     if ledger.iteration < total and not ledger.notes.get("ended"):
@@ -172,6 +182,29 @@ def run_grpo(context: Context) -> StageResult:
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     results = context.assessor.assess(ledger, "heldout", label=f"grpo-{result.removeprefix('step-')}")
     return StageResult(ledger, before, results, result)
+
+
+def _open_swaps(context: Context, ledger: Ledger) -> Swaps:
+    """The stage's rewards, loaded. Every change is shown; a remote reward ends the promise of equal bytes."""
+
+    def changed(state: RubricState) -> None:
+        if any(is_remote(reward_class(spec.kind)) for spec in state.config.rewards):
+            context.run.update(reproducible=False)
+        if state.action != START:
+            why = f" ({state.why})" if state.why else ""
+            context.console.line(f"iteration {state.iteration}: {state.action} {state.name}{why}")
+
+    rewards = context.recipe.rewards
+    return open_swaps(
+        rewards,
+        executor=context.executor,
+        pools=context.pools,
+        ledger=ledger,
+        desk=context.desk,
+        deadline=rewards.prepare_deadline,
+        directory=context.run.path,
+        changed=changed,
+    )
 
 
 def _fresh_base(context: Context) -> None:

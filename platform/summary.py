@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from burnish.platform.config import config_digest
-from burnish.platform.ledger import SECONDS
+from burnish.platform.ledger import SECONDS, Ledger
+from burnish.platform.rubric_log import START
 from burnish.platform.runs import write_json
 from burnish.platform.stages import STAGES, Context, StageResult
 from burnish.rollouts.eval_result import compare
@@ -42,16 +43,39 @@ def write_summary(context: Context, results: Mapping[str, StageResult], *, secon
         "stages": {stage: stage_summary(result) for stage, result in results.items()},
         "iterations": last.iteration,
         "rubric_versions": last.rubrics,
+        "rewards": _rewards(last),
         "timing": {**{k: round(v, 3) for k, v in timing.items()}, "wall": round(seconds, 3)},
         "counts": {k: counts[k] for k in ("groups", "samples", "resent", "missing_scores")},
-        "events": [e for r in results.values() for e in r.ledger.notes.get("events", [])],
-        "warnings": [w for r in results.values() for w in r.ledger.warnings],
+        "events": [e for r in results.values() for e in (*r.ledger.notes.get("events", []), *_changes(r.ledger))],
+        "warnings": [*(w for r in results.values() for w in r.ledger.warnings), *_failing(last)],
     }
     write_json(context.run.path / "summary.json", summary)
     shown = {stage.upper(): result.after["ode"] for stage, result in results.items() if "ode" in result.after}
     if shown:
         context.assessor.pictures(last, shown)
     return write_report(context.run.path / "report.html", read_report(context.run.path))
+
+
+def _rewards(ledger: Ledger) -> dict[str, dict[str, float]]:
+    """Reward -> scored and missing samples, model calls, seconds and its own counters, over the whole stage."""
+    return {name: {k: round(v, 3) for k, v in sorted(costs.items())} for name, costs in sorted(ledger.costs.items())}
+
+
+def _changes(ledger: Ledger) -> list[dict[str, Any]]:
+    """Changes of the rubric as the report marks them."""
+    events = [event for event in ledger.rubric_events if event["action"] != START]
+    return [{"iteration": e["iteration"], "label": f"{e['action']} {e['name']}".strip()} for e in events]
+
+
+def _failing(ledger: Ledger) -> list[str]:
+    """A line for each reward whose answers failed."""
+    lines = []
+    for name, costs in sorted(ledger.costs.items()):
+        if costs["failures"] or costs["breaker_open"]:
+            total = costs["scored"] + costs["missing"]
+            shut = f"; the breaker kept {costs['breaker_open']:.0f} from being asked" if costs["breaker_open"] else ""
+            lines.append(f"reward {name!r}: {costs['missing']:.0f} of {total:.0f} scores are missing{shut}")
+    return lines
 
 
 def stage_summary(result: StageResult) -> dict[str, Any]:

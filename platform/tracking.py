@@ -101,6 +101,10 @@ class MlflowSink:
 
         self._client.log_batch(self.mlflow_run_id, [Metric(k, v, timestamp_ms, step) for k, v in metrics.items()])
 
+    def tag(self, name: str, text: str) -> None:
+        """Set a tag of the run."""
+        self._client.set_tag(self.mlflow_run_id, name, text)
+
     def finish(self, status: str) -> None:
         """Close the MLflow run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.mlflow_run_id, status)
@@ -168,6 +172,10 @@ class Tracker:
         self._queue({"stage": stage, "step": step, "time": time.time_ns() // 1_000_000, "metrics": finite})
         self._last[stage] = step
 
+    def event(self, step: int, text: str) -> None:
+        """Queue something that happened at a step: a tag `event.000012`."""
+        self._queue({"tag": f"event.{step:06d}", "text": text})
+
     def finish(self, status: str) -> None:
         """Queue the end (burnish's status) and wait at most `close_seconds` for the sender."""
         names = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -229,6 +237,8 @@ class Tracker:
             for entry in entries:
                 if "finish" in entry:
                     sink.finish(entry["finish"])
+                elif "tag" in entry:
+                    sink.tag(entry["tag"], entry["text"])
                 elif entry["metrics"]:
                     sink.log(entry["step"], entry["time"], entry["metrics"])
                 self._sent += len(encode(entry))
@@ -243,6 +253,9 @@ class NoTracker:
     pending = 0
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def event(self, step: int, text: str) -> None:
         """Does nothing."""
 
     def finish(self, status: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 
@@ -17,18 +17,20 @@ from burnish.data.errors import BurnishError
 from burnish.data.sources import make_source
 from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
-from burnish.platform.executor import GangLost, Role
-from burnish.platform.learning import LearnerWorker
+from burnish.platform.desk import RewardDesk
+from burnish.platform.executor import Executor, GangLost
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
+from burnish.platform.pools import Pools
 from burnish.platform.resume import CONFIG
+from burnish.platform.roles import learner_role, reward_role, reward_roles, roles
+from burnish.platform.rubric_start import EVENTS, keep_events
 from burnish.platform.runs import Run, RunStore, environment_versions, version_changes, write_text
 from burnish.platform.stages import STAGES, Context, Interrupted, StageResult
 from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary
 from burnish.platform.tracking import open_tracker
 from burnish.platform.validation import flatten
-from burnish.platform.workers import RewardWorker, RolloutWorker
 
 INTERRUPTED = 130
 RESTARTS = 3
@@ -52,8 +54,10 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         tracker = open_tracker(recipe.tracking, run, params=_params(recipe, options))
         status, report = "failed", run.path / "report.html"
         try:
-            with executor(options.executor, roles(recipe, options.seed, run)) as chosen:
-                context = Context(run, recipe, chosen, source, tracker, console, interrupted)
+            wanted, desk = roles(recipe, options.seed, run.path, options.executor), _desk(run)
+            with _control(recipe, run, desk), executor(options.executor, wanted) as chosen:
+                pools = _pools(recipe, options.executor, chosen)
+                context = Context(run, recipe, chosen, source, tracker, console, interrupted, pools, desk)
                 results = {name: _stage(context, name, options.seed) for name in run.info.stages or recipe.stages}
                 report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
             status = "done"
@@ -73,32 +77,23 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     return 0
 
 
-def roles(recipe: Recipe, seed: int, run: Run) -> list[Role]:
-    """The workers a recipe asks for."""
-    return [
-        learner_role(recipe, seed, run),
-        Role(
-            "rollout",
-            partial(RolloutWorker, recipe, seed),
-            count=recipe.rollouts.workers,
-            deadline=recipe.rollouts.deadline,
-        ),
-        Role("reward", partial(RewardWorker, recipe), count=recipe.rewards.workers, deadline=recipe.rewards.deadline),
-    ]
+def _desk(run: Run) -> RewardDesk:
+    """Where changes of the rubric are handed in; a run that repeats recorded ones takes no others."""
+    return RewardDesk(run.id, closed="nothing: it repeats recorded events" if (run.path / EVENTS).is_file() else "")
 
 
-def learner_role(recipe: Recipe, seed: int, run: Run) -> Role:
-    """The learner's gang; each one meets at an address of its own, so that a dead one is never waited for."""
-    ranks = recipe.learners.ranks
-    meeting = run.path.resolve() / f".ranks-{os.getpid()}-{time.monotonic_ns()}"
-    address = f"file://{meeting}" if ranks > 1 else None
-    return Role(
-        "learner",
-        partial(LearnerWorker, recipe, seed, address),
-        count=ranks,
-        gang=True,
-        deadline=recipe.learners.deadline,
-    )
+def _control(recipe: Recipe, run: Run, desk: RewardDesk) -> AbstractContextManager[object]:
+    """The run's control API, where the recipe wants one."""
+    if not recipe.rewards.control:
+        return nullcontext()
+    from burnish.platform.control import control_server
+
+    return control_server(run.path, desk)
+
+
+def _pools(recipe: Recipe, kind: str, chosen: Executor) -> Pools:
+    started = [role.name for role in reward_roles(recipe, kind)]
+    return Pools(chosen, recipe.rewards.pools, partial(reward_role, recipe, kind), started=started)
 
 
 def _stage(context: Context, name: str, seed: int) -> StageResult:
@@ -108,7 +103,7 @@ def _stage(context: Context, name: str, seed: int) -> StageResult:
             return STAGES[name](context)
         except GangLost as error:
             context.console.line(f"{error.message}; going on from the last commit")
-            context.executor.start(learner_role(context.recipe, seed, context.run))
+            context.executor.start(learner_role(context.recipe, seed, context.run.path))
     return STAGES[name](context)
 
 
@@ -125,6 +120,8 @@ def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
     run.update(stages=list(options.stages or recipe.stages))
     if origin is not None:
         copy_base(origin, run)
+    if options.events is not None:
+        keep_events(options.events, run.path)
     # Last: without its recipe a run cannot be resumed, so a kill before the copy leaves nothing that would fine-tune.
     write_text(run.path / CONFIG, resolved_yaml(recipe))
     console.line(f"run {run.id} on {options.executor}")

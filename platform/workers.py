@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from burnish.data.errors import InfrastructureError
-from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, RubricVersion, SamplerSpec, Scores
+from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, SamplerSpec, Scores
 from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
 from burnish.platform.failpoints import fail_point
 from burnish.policies.lora import add_adapter
 from burnish.policies.snapshot import base_digest, load_base
+from burnish.rewards.batcher import Batcher
+from burnish.rewards.order import RewardOrder
+from burnish.rewards.rubric import RewardSpec
 from burnish.rewards.server import RewardServer
 from burnish.rollouts.evaluation import EvalPart, Evaluator, evaluation_examples
 from burnish.rollouts.rollouter import Rollouter, sample_examples
@@ -107,17 +110,31 @@ class RolloutWorker:
 
 
 class RewardWorker:
-    """Scores groups under the rubric it was last given."""
+    """Scores groups by the rewards of an order; what it does not hold it loads first, so a restart costs only time.
 
-    def __init__(self, recipe: Recipe, rank: int, world: int) -> None:
-        self._server = RewardServer(recipe.rewards)
+    Args:
+        batched: calls come from several threads and share model calls; False = one call at a time.
+    """
 
-    def version(self) -> RubricVersion:
-        """The active rubric."""
-        return self._server.version
+    def __init__(self, batched: bool, rank: int, world: int) -> None:
+        self._server = RewardServer()
+        self._batcher = Batcher(self._server) if batched else None
 
-    def score(self, group: Group) -> Scores:
+    def prepare(self, specs: Sequence[RewardSpec]) -> list[str]:
+        """Load rewards and score a canary with each; returns their digests."""
+        return [self._server.prepare(spec).digest for spec in specs]
+
+    def score(self, group: Group, order: RewardOrder) -> Scores:
         """Score one group; see `RewardServer.score`."""
-        scores = self._server.score(group)
+        scores = (self._batcher or self._server).score(group, order)
         fail_point("score")
         return scores
+
+    def retain(self, specs: Sequence[RewardSpec]) -> None:
+        """Forget all other rewards."""
+        self._server.retain(specs)
+
+    def close(self) -> None:
+        """Stop the batching thread."""
+        if self._batcher is not None:
+            self._batcher.close()

@@ -1,9 +1,11 @@
 """Calls a reward in batches of one fixed shape and holds it to its contract.
 
-Called by the reward server for groups and for canaries. Legend: G group, B batch, H W pixels.
+Called by the reward server's lanes for groups, and for canaries. Legend: G group, B batch, H W pixels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,19 +41,30 @@ def score_batches(reward: Reward, images: np.ndarray, *, example: Example, name:
     parts = []
     for start in range(0, count, batch):
         rows = np.minimum(np.arange(start, start + batch), count - 1)
-        parts.append(_call(reward, images[rows], example=example, name=name)[: count - start])
+        parts.append(call_reward(reward, images[rows], [example] * batch, name=name)[: count - start])
     return np.concatenate(parts)
 
 
-def _call(reward: Reward, images: np.ndarray, *, example: Example, name: str) -> np.ndarray:
+def call_reward(reward: Reward, images: np.ndarray, examples: Sequence[Example], *, name: str) -> np.ndarray:
+    """One model call: raw scores float32 [B], checked.
+
+    Args:
+        reward: what scores.
+        images: float32 [B,3,H,W]; the reward may write into them.
+        examples: B entries.
+        name: the reward's name in the rubric, for errors.
+
+    Raises:
+        RewardError: the reward raised, or did not return float32 [B]. Other burnish errors pass as they are.
+    """
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a broken image is missing, not a warning
-            values = reward.score(images, [example] * len(images))
+            values = reward.score(images, examples)
     except BurnishError:
         raise
     except BUGS as error:
         raise RewardError(
-            f"reward {name!r} failed on example {example.id!r}: {type(error).__name__}: {error}"
+            f"reward {name!r} failed on example {examples[0].id!r}: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != (len(images),):
         got = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__

@@ -1,88 +1,121 @@
-"""A rubric made ready to score: rewards built, versions named, a canary scored.
+"""A reward made ready to score: built, its files checked, a canary scored, probed.
 
 Called by the reward server only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from burnish.data.records import Example, Reference, RewardVersion, RubricVersion
-from burnish.rewards.batches import score_batches
-from burnish.rewards.protocol import Reward
-from burnish.rewards.rubric import RewardSpec, RubricConfig, canonical_digest, reward_version, rubric_version
-from burnish.rewards.table import make_reward, reward_options
+from burnish.data.errors import BurnishError, ConfigError, Problem
+from burnish.rewards.batches import BUGS, RewardError
+from burnish.rewards.canary import score_canary
+from burnish.rewards.probe import crosses_groups
+from burnish.rewards.protocol import HasCounters, HasWeights, Reward, is_remote
+from burnish.rewards.rubric import RewardSpec, reward_version
+from burnish.rewards.table import make_reward
 
-CANARY_SIDE = 24
-"""Side in pixels of the canary's images."""
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a reward that is ready.
+
+    Args:
+        digest: which reward it is, see `rubric.reward_version`.
+        canary: raw scores of the canary's outputs, NaN = missing.
+        crosses: rows of several groups may share a model call.
+        seconds: wall seconds that building and trying it took.
+    """
+
+    digest: str
+    canary: tuple[float, ...]
+    crosses: bool
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedRubric:
-    """A rubric that is ready to score.
+class LoadedReward:
+    """A reward that is ready to score.
 
     Args:
-        config: what was asked for.
-        version: which rubric it is.
-        rewards: one entry a spec, in the rubric's order.
-        reward_versions: which rewards they are, in the same order.
+        reward: what scores.
+        batch: B, rows of every call.
+        weights_digest: of its weight files, '' where it has none.
+        prepared: what is known of it.
     """
 
-    config: RubricConfig
-    version: RubricVersion
-    rewards: tuple[Reward, ...]
-    reward_versions: tuple[RewardVersion, ...]
+    reward: Reward
+    batch: int
+    weights_digest: str
+    prepared: Prepared
 
 
-def load_rubric(config: RubricConfig, *, number: int, held: Sequence[LoadedRubric] = ()) -> LoadedRubric:
-    """Build what is new, share what is held, and score a canary with every new reward.
-
-    A reward is shared where kind, options and batch are the same: only its weight or DRS can have changed.
+def load_reward(spec: RewardSpec, *, again: bool = False) -> LoadedReward:
+    """Build a reward and try it.
 
     Args:
-        config: the rubric.
-        number: its counter.
-        held: rubrics that are ready already.
+        spec: which.
+        again: it was tried before and is only missing here. A remote one is then not asked anything: its judge may be
+            down, which is no reason to stop.
 
     Raises:
-        ConfigError: a reward cannot be built. RewardError: one fails on the canary.
+        ConfigError: it cannot be built, or its weight files are not those that the spec names.
+        RewardError: it fails on the canary. OSError: a file or a connection failed.
     """
-    ready = {_identity(s): r for old in held for s, r in zip(old.config.rewards, old.rewards, strict=True)}
-    rewards = tuple(ready.get(_identity(spec)) or _warm(spec) for spec in config.rewards)
-    versions = tuple(_number(reward_version(s, r), held) for s, r in zip(config.rewards, rewards, strict=True))
-    return LoadedRubric(config, rubric_version(config, versions, number=number), rewards, versions)
+    started = time.perf_counter()
+    reward = _build(spec)
+    weights = reward.weights_digest if isinstance(reward, HasWeights) else ""
+    check_weights(spec, weights)
+    digest, canary, crosses = reward_version(spec, reward).digest, np.zeros(0, np.float32), False
+    if not (again and is_remote(reward)):
+        _check_ready(spec, reward)
+        canary = score_canary(reward, name=spec.name, batch=spec.batch)
+        crosses = crosses_groups(reward, canary, name=spec.name, batch=spec.batch)
+    if isinstance(reward, HasCounters):
+        reward.take_counters()  # what the canary cost is no group's
+    prepared = Prepared(digest, tuple(canary.tolist()), crosses, time.perf_counter() - started)
+    return LoadedReward(reward, spec.batch, weights, prepared)
 
 
-def canary_example() -> Example:
-    """An example that every local reward applies to: ramps, a box to edit, a style and a detail reference."""
-    ramp = np.linspace(0, 1, CANARY_SIDE, dtype=np.float32)
-    target = np.stack([np.tile(ramp, (CANARY_SIDE, 1)), np.tile(ramp[:, None], (1, CANARY_SIDE)), np.outer(ramp, ramp)])
-    mask = np.zeros((1, CANARY_SIDE, CANARY_SIDE), np.float32)
-    quarter = slice(CANARY_SIDE // 4, 3 * CANARY_SIDE // 4)
-    mask[:, quarter, quarter] = 1
-    image = np.where(mask > 0, np.float32(0.5), target)
-    references = (Reference("style", target), Reference("detail", target[:, quarter, quarter]))
-    return Example("canary", "restore the detail", image, mask, references, target)
+def check_weights(spec: RewardSpec, found: str) -> None:
+    """Refuse weight files other than those that the spec names.
+
+    Args:
+        spec: the reward.
+        found: digest of its files, '' where it has none.
+
+    Raises:
+        ConfigError: `spec.weights_sha256` is set and the reward's files have another digest, or it has no files.
+    """
+    if spec.weights_sha256 and spec.weights_sha256 != found:
+        field = f"rewards.{spec.name}.weights_sha256"
+        allowed = f"{found}, the digest of the files" if found else "'', it has no weight files"
+        raise ConfigError(
+            f"the weight files of reward {spec.name!r} are not those that it names",
+            [Problem(field, spec.weights_sha256, allowed)],
+        )
 
 
-def _warm(spec: RewardSpec) -> Reward:
-    reward = make_reward(spec)
-    example = canary_example()
-    assert example.image is not None
-    score_batches(reward, example.image[None], example=example, name=spec.name, batch=spec.batch)
-    return reward
+def _build(spec: RewardSpec) -> Reward:
+    try:
+        return make_reward(spec)
+    except BurnishError:
+        raise
+    except BUGS as error:
+        raise ConfigError(f"reward {spec.name!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
-def _identity(spec: RewardSpec) -> str:
-    """Equal for specs that the same built reward can serve."""
-    return canonical_digest([spec.kind, spec.batch, reward_options(spec).model_dump(mode="json")])
-
-
-def _number(version: RewardVersion, held: Sequence[LoadedRubric]) -> RewardVersion:
-    """The version with its counter: a known digest keeps its number, a new one gets the next of its name."""
-    known = [v for old in held for v in old.reward_versions if v.name == version.name]
-    number = next((v.version for v in known if v.digest == version.digest), 0)
-    return RewardVersion(version.name, number or max((v.version for v in known), default=0) + 1, version.digest)
+def _check_ready(spec: RewardSpec, reward: Reward) -> None:
+    """Call the reward's own `check_ready()`, where it has one."""
+    check_ready = getattr(reward, "check_ready", None)
+    if check_ready is None:
+        return
+    try:
+        check_ready()
+    except BurnishError:
+        raise
+    except BUGS as error:
+        raise RewardError(f"reward {spec.name!r} is not ready: {type(error).__name__}: {error}") from error

@@ -47,6 +47,20 @@ class Reward(Protocol):
         ...
 
 
+def is_remote(reward: object) -> bool:
+    """True for a reward whose answers may differ between runs: its class sets `remote = True` (judges)."""
+    return bool(getattr(reward, "remote", False))
+
+
+@runtime_checkable
+class HasCounters(Protocol):
+    """What a reward offers that knows more of its cost than rows and seconds."""
+
+    def take_counters(self) -> dict[str, float]:
+        """Numbers since the last call (requests, retries, tokens, cache hits ...); logged beside the reward."""
+        ...
+
+
 @runtime_checkable
 class HasWeights(Protocol):
     """What a reward with `needs_weights = True` also offers.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from burnish.data.errors import ConfigError
@@ -17,6 +18,15 @@ from burnish.data.records import RewardVersion, RubricVersion
 from burnish.rewards.drs import DrsConfig
 from burnish.rewards.protocol import HasWeights, Reward
 from burnish.rewards.table import reward_class, reward_options
+
+
+class WeightPoint(BaseModel):
+    """A reward's weight from an iteration on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    iteration: int = Field(ge=0, description="GRPO iteration, counted from 0")
+    weight: float = Field(ge=0, description="weight there; between two points the straight line")
 
 
 class RewardSpec(BaseModel):
@@ -27,6 +37,9 @@ class RewardSpec(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="unique in the rubric; metrics are logged under it")
     kind: str = Field(description="name in the table of rewards (`burnish rewards list`)")
     weight: float = Field(default=1.0, ge=0, description="share in the training reward; 0 = scored, not trained on")
+    weight_schedule: tuple[WeightPoint, ...] = Field(
+        default=(), description="weight by iteration, in place of `weight`: straight lines, constant before and after"
+    )
     gold: bool = Field(
         default=False, description="a gold metric: logged, compared with the training reward, never trained on"
     )
@@ -34,25 +47,47 @@ class RewardSpec(BaseModel):
     batch: int = Field(
         default=16, ge=1, description="rows of every call, fixed; short batches are padded with the last row"
     )
+    weights_sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="digest that the reward's weight files must have (`burnish rewards check` prints it); '' = any",
+    )
     options: dict[str, JsonValue] = Field(default={}, description="the reward class's own options")
 
     @model_validator(mode="after")
     def _check(self) -> RewardSpec:
         kind = reward_class(self.kind)
         reward_options(self)
+        iterations = [point.iteration for point in self.weight_schedule]
+        if iterations != sorted(set(iterations)):
+            raise ValueError(f"weight_schedule: got iterations {iterations}, allowed an ascending list")
         if self.kind.startswith("toy_") and not self.name.startswith("toy_"):
             raise ValueError(
                 f"name: got {self.name!r}, allowed a name starting with 'toy_' for the stand-in {self.kind!r}"
             )
-        if self.gold and self.weight > 0:
-            raise ValueError(f"weight: got {self.weight} for the gold reward {self.name!r}, allowed 0")
-        if self.weight > 0 and kind.direction < 0:
-            raise ValueError(f"weight: got {self.weight} for {self.name!r}, allowed 0: its smaller values are better")
+        if self.gold and self.largest_weight > 0:
+            raise ValueError(f"weight: got {self.largest_weight} for the gold reward {self.name!r}, allowed 0")
+        if self.largest_weight > 0 and kind.direction < 0:
+            raise ValueError(
+                f"weight: got {self.largest_weight} for {self.name!r}, allowed 0: its smaller values are better"
+            )
         if self.drs is not None and self.drs.kind == "f1" and kind.range[1] <= 0:
             raise ValueError(
                 f"drs.kind: got f1 for {self.name!r}, allowed f2: f1 is 0 on values that are never positive"
             )
         return self
+
+    @property
+    def largest_weight(self) -> float:
+        """The weight, or the largest of its schedule."""
+        return max((point.weight for point in self.weight_schedule), default=self.weight)
+
+    def weight_at(self, iteration: int) -> float:
+        """The weight in one GRPO iteration: `weight`, or the schedule's straight lines."""
+        if not self.weight_schedule:
+            return self.weight
+        points = self.weight_schedule
+        return float(np.interp(iteration, [p.iteration for p in points], [p.weight for p in points]))
 
 
 class RubricConfig(BaseModel):
@@ -72,14 +107,23 @@ class RubricConfig(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"rewards: got {twice} more than once, allowed unique names")
-        if not any(spec.weight > 0 for spec in self.rewards):
-            raise ValueError("rewards: got all weights zero, allowed at least one weight above 0")
+        # Weights are straight lines between the schedules' points: above 0 at all points is above 0 everywhere.
+        points = sorted({0, *(p.iteration for spec in self.rewards for p in spec.weight_schedule)})
+        zero = [i for i in points if not self.weights_at(i)]
+        if zero:
+            where = f" at iteration {zero[0]}" if len(points) > 1 else ""
+            raise ValueError(f"rewards: got all weights zero{where}, allowed at least one weight above 0")
         return self
 
     @property
     def weights(self) -> dict[str, float]:
-        """Name -> weight of the rewards that are trained on (weight above 0)."""
-        return {spec.name: spec.weight for spec in self.rewards if spec.weight > 0}
+        """Name -> weight at the start of the rewards that are trained on there."""
+        return self.weights_at(0)
+
+    def weights_at(self, iteration: int) -> dict[str, float]:
+        """Name -> weight of the rewards that are trained on in one GRPO iteration (weight above 0)."""
+        found = {spec.name: spec.weight_at(iteration) for spec in self.rewards}
+        return {name: weight for name, weight in found.items() if weight > 0}
 
 
 def canonical_digest(value: Any) -> str:
@@ -119,8 +163,9 @@ def rubric_version(config: RubricConfig, versions: Sequence[RewardVersion], *, n
         versions: one entry a reward, in the rubric's order.
         number: the rubric's counter; the driver keeps it.
     """
+    fields = {"name", "weight", "weight_schedule", "gold", "drs"}
     rows = [
-        {"reward": v.digest, **spec.model_dump(mode="json", include={"name", "weight", "gold", "drs"})}
+        {"reward": v.digest, **spec.model_dump(mode="json", include=fields)}
         for spec, v in zip(config.rewards, versions, strict=True)
     ]
     return RubricVersion(number, canonical_digest({"aggregation": config.aggregation, "rewards": rows}))

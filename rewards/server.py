@@ -1,124 +1,105 @@
-"""Scores whole groups under one rubric version at a time.
+"""Holds loaded rewards and scores whole groups by any part of a rubric.
 
-A plain class: the platform wraps it in an actor or calls it in process. One call at a time. It never combines rewards
-into advantages and never retries: a reward that is not applicable is missing, a reward that misbehaves is an error.
-Legend: G group, B batch, H W pixels.
+A plain class: the platform wraps it in an actor or calls it in process. Every order describes its rewards completely,
+so a server that was restarted loads again what it is asked for. It never combines rewards into advantages and never
+retries: a reward that is not applicable is missing, a reward that misbehaves is an error.
+
+`prepare` and `retain` may run beside scoring; scoring itself is for one thread at a time (see `batcher.py`).
 """
 
 from __future__ import annotations
 
-import time
+import threading
+from collections.abc import Sequence
 
-import numpy as np
-
-from burnish.data.errors import ConfigError, DataError
-from burnish.data.records import Group, RewardVersion, RubricVersion, Scores
-from burnish.rewards.batches import score_batches
-from burnish.rewards.drs import DrsConfig, drs_scale
-from burnish.rewards.loaded import LoadedRubric, load_rubric
-from burnish.rewards.rubric import RubricConfig
+from burnish.data.errors import ConfigError, RefusedError
+from burnish.data.records import Group, RewardVersion, Scores
+from burnish.rewards.jobs import Failure
+from burnish.rewards.lanes import Lanes
+from burnish.rewards.loaded import LoadedReward, Prepared, check_weights, load_reward
+from burnish.rewards.order import RewardOrder, identity
+from burnish.rewards.rubric import RewardSpec
 
 
 class RewardServer:
-    """Holds at most two rubrics: the active one and one beside it (a candidate, or the one before).
+    """Starts empty."""
 
-    Args:
-        config: the rubric to start with.
-        version: its counter; the driver keeps it, so that a restarted server can be told.
-    """
+    def __init__(self) -> None:
+        self._held: dict[str, LoadedReward] = {}
+        self._loading = threading.Lock()
+        self._changing = threading.Lock()
 
-    def __init__(self, config: RubricConfig, *, version: int = 1) -> None:
-        self._beside: LoadedRubric | None = None
-        self._active = load_rubric(config, number=version)
-
-    @property
-    def version(self) -> RubricVersion:
-        """The active rubric."""
-        return self._active.version
-
-    @property
-    def versions(self) -> tuple[RubricVersion, ...]:
-        """All rubrics held, the active one first."""
-        return tuple(loaded.version for loaded in self._held())
-
-    @property
-    def reward_versions(self) -> tuple[RewardVersion, ...]:
-        """The active rubric's rewards, in its order."""
-        return self._active.reward_versions
-
-    def load(self, config: RubricConfig, *, version: int | None = None) -> RubricVersion:
-        """Prepare a rubric beside the active one and score a canary with it; what stood there before is dropped.
-
-        Rewards whose kind, options and batch are unchanged are shared, not loaded again.
-
-        Args:
-            config: the new rubric.
-            version: its counter; None = the active one's plus 1.
+    def prepare(self, spec: RewardSpec) -> Prepared:
+        """Have a reward ready: build it if none is held that can serve the spec, score a canary, probe it.
 
         Raises:
-            ConfigError: a reward cannot be built. RewardError: one fails on the canary. Nothing changes in both cases.
+            ConfigError: it cannot be built, files are missing, or they are not those that the spec names.
+            RewardError: it fails on the canary. Nothing changes in either case.
         """
-        number = self.version.version + 1 if version is None else version
-        self._beside = load_rubric(config, number=number, held=self._held())
-        return self._beside.version
+        try:
+            return self._load(spec, again=False).prepared
+        except OSError as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"reward {spec.name!r} cannot be loaded: {reason}") from error
 
-    def activate(self, version: RubricVersion) -> None:
-        """Switch to a rubric that is held; the one before stays beside it. Between groups only.
-
-        Raises:
-            ConfigError: the version is not held.
-        """
-        chosen = self._find(version)
-        if chosen is not self._active:
-            self._active, self._beside = chosen, self._active
-
-    def score(self, group: Group, *, version: RubricVersion | None = None) -> Scores:
-        """Score every sample of a group with every reward.
+    def score(self, group: Group, order: RewardOrder) -> Scores:
+        """Score every sample of a group with every reward of the order; what is not held is loaded first.
 
         Args:
             group: one example and its trajectories, whose images are float32 [3,H,W] of one size.
-            version: a rubric that is held, to score with a candidate beside the active one; None = the active one.
+            order: by what.
 
         Raises:
             DataError: the images are not as above. RewardError: a reward misbehaves; names it.
+            RefusedError: a reward is not the version that the order names. ConfigError: one cannot be built.
         """
-        started = time.process_time()
-        loaded = self._active if version is None else self._find(version)
-        images = _stack_images(group)
-        raw, scaled, valid = {}, {}, {}
-        count = group.example.num_references
-        for spec, reward in zip(loaded.config.rewards, loaded.rewards, strict=True):
-            name = spec.name
-            values = score_batches(reward, images, example=group.example, name=name, batch=spec.batch)
-            valid[name] = np.isfinite(values)
-            raw[name] = np.where(valid[name], values, np.float32(0))
-            scaled[name] = _scale(raw[name], valid[name], drs=spec.drs, num_references=count)
-        seconds = time.process_time() - started
-        return Scores(group.example.id, group.iteration, loaded.version, raw, scaled, valid, seconds)
+        found = self.score_many([(group, order)])[0]
+        if isinstance(found, Scores):
+            return found
+        raise found
 
-    def _held(self) -> tuple[LoadedRubric, ...]:
-        return (self._active,) if self._beside is None else (self._active, self._beside)
+    def score_many(self, requests: Sequence[tuple[Group, RewardOrder]]) -> list[Scores | Failure]:
+        """Score several groups; rows that one reward scores under one rubric share model calls.
 
-    def _find(self, version: RubricVersion) -> LoadedRubric:
-        for loaded in self._held():
-            if loaded.version == version:
-                return loaded
-        raise ConfigError(f"rubric {version} is not loaded, held are {self.versions}")
+        Returns one entry a request: the scores that `score` gives, byte for byte, or what it raises.
+        """
+        ends: dict[int, Scores | Failure] = {}
+        lanes = self.lanes()
+        for number, (group, order) in enumerate(requests):
+            lanes.add(group, order, lambda end, number=number: ends.__setitem__(number, end))
+        lanes.run()
+        return [ends[number] for number in range(len(requests))]
 
+    def lanes(self) -> Lanes:
+        """A queue of rows for this server's rewards."""
+        return Lanes(self._ready)
 
-def _stack_images(group: Group) -> np.ndarray:
-    """Images float32 [G,3,H,W] of a group, checked."""
-    images = [trajectory.image for trajectory in group.trajectories]
-    kinds = {(image.dtype.name, image.shape) for image in images}
-    if len(kinds) != 1 or images[0].dtype != np.float32 or images[0].ndim != 3 or images[0].shape[0] != 3:
-        got = sorted(f"{name} {list(shape)}" for name, shape in kinds)
-        raise DataError(f"the images of group {group.example.id!r} must be float32 [3,H,W] of one size, got {got}")
-    return np.stack(images)
+    def retain(self, specs: Sequence[RewardSpec]) -> None:
+        """Forget every reward but those that serve these specs."""
+        kept = {identity(spec) for spec in specs}
+        with self._changing:
+            self._held = {key: loaded for key, loaded in self._held.items() if key in kept}
 
+    def _ready(self, spec: RewardSpec, version: RewardVersion | None) -> LoadedReward:
+        loaded = self._load(spec, again=version is not None)
+        found = loaded.prepared.digest
+        if version is not None and version.digest != found:
+            raise RefusedError(
+                f"reward {spec.name!r} is not the one that the order names: got digest {found}, "
+                f"allowed {version.digest} (version {version.version}); its weight files or its code differ"
+            )
+        return loaded
 
-def _scale(raw: np.ndarray, keep: np.ndarray, *, drs: DrsConfig | None, num_references: int) -> np.ndarray:
-    """Float32 [G] after DRS; 0 where missing."""
-    if drs is None:
-        return raw
-    scaled = drs_scale(raw.astype(np.float64), num_references, drs)
-    return np.where(keep, scaled, 0).astype(np.float32)
+    def _load(self, spec: RewardSpec, *, again: bool) -> LoadedReward:
+        key = identity(spec)
+        loaded = self._held.get(key)
+        if loaded is None:
+            with self._loading:  # the same reward is not built twice; scoring by other rewards goes on
+                loaded = self._held.get(key) or self._hold(key, load_reward(spec, again=again))
+        check_weights(spec, loaded.weights_digest)
+        return loaded
+
+    def _hold(self, key: str, loaded: LoadedReward) -> LoadedReward:
+        with self._changing:
+            self._held = {**self._held, key: loaded}
+        return loaded

@@ -68,6 +68,7 @@ def main() -> None:
     if rank == "0":
         arrays = {**final.weights, **final.optimizer}
         np.savez(out, resumed=np.array(same), loss=np.array(metrics["loss"]), **arrays)
+    torch.distributed.barrier()  # a rank that leaves while another still talks to it can make that one abort
     leave_ranks()
 
 

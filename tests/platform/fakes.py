@@ -7,19 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from burnish.data.errors import ConfigError
 from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion, Scores
 from burnish.data.seeding import generator
 from burnish.platform.checkpoints import commit
 from burnish.platform.config import Recipe, load_recipe
+from burnish.platform.desk import RewardDesk
 from burnish.platform.executor import Role
 from burnish.platform.ledger import Ledger
 from burnish.platform.local import LocalExecutor
 from burnish.platform.loop import GrpoLoop
+from burnish.platform.pools import Pools
+from burnish.platform.rubric_start import open_swaps
 from burnish.platform.runs import Run, RunStore
+from burnish.platform.swaps import Swaps
 from burnish.platform.tracking import NoTracker
 from burnish.platform.watch import Watch, WatchConfig
+from burnish.rewards.batches import RewardError
+from burnish.rewards.order import RewardOrder, identity
 
-RUBRIC = RubricVersion(1, "r" * 64)
 LEARNED = {"grad_norm": 0.5, "lr": 1e-3, "updates": 2.0, "skipped_updates": 0.0}
 
 
@@ -82,24 +88,33 @@ class FakeRollout:
 
 @dataclass
 class FakeReward:
-    """Scores by key."""
+    """Scores by key. A reward whose batch is 13 cannot be loaded, one whose batch is 17 fails in its first group."""
 
     recipe: Recipe
     scored: list[str] = field(default_factory=list)
+    orders: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
 
-    def version(self):
-        """The one rubric there is."""
-        return RUBRIC
+    def prepare(self, specs):
+        """Digests that say what each reward is."""
+        if any(spec.batch == 13 for spec in specs):
+            raise ConfigError("no such file")
+        return [identity(spec) for spec in specs]
 
-    def score(self, group):
-        """Scores of every reward of the recipe."""
+    def retain(self, specs):
+        """Holds nothing."""
+
+    def score(self, group, order):
+        """Scores of the order's rewards."""
+        if any(spec.batch == 17 for spec in order.specs):
+            raise RewardError("not a number")
         self.scored.append(group)
         size = self.recipe.grpo.group_size
-        names = [spec.name for spec in self.recipe.rewards.rewards]
-        raw = {n: generator(0, "fake-score", group, n).normal(size=size).astype(np.float32) for n in names}
+        names = [spec.name for spec in order.specs]
+        self.orders.append((group, order.rubric.version, tuple(names)))
+        raw = {s.name: generator(0, "score", group, identity(s)).normal(size=size).astype("f4") for s in order.specs}
         valid = {n: np.ones(size, bool) for n in names}
         iteration, index, _ = group.split("/")
-        return Scores(index, int(iteration), RUBRIC, raw, raw, valid)
+        return Scores(index, int(iteration), order.rubric, raw, raw, valid)
 
 
 @dataclass
@@ -120,11 +135,26 @@ class Stage:
         self.executor = Shuffled(self.seed)
         self.executor.start(Role("learner", lambda rank, world: self.learner, gang=True))
         self.executor.start(Role("rollout", lambda rank, world: self.rollout))
-        self.executor.start(Role("reward", lambda rank, world: self.reward))
+        self.executor.start(self.reward_role("reward", None))
+        self.pools = Pools(self.executor, (), self.reward_role)
+        self.desk = RewardDesk("run")
         store = RunStore(self.root)
         infos = store.infos()
         self.run: Run = store.open(infos[-1].id) if infos else store.create("smoke", 0)
         self.ledger = self.new_ledger()
+
+    def reward_role(self, name, pool):
+        """Every pool is served by the one fake."""
+        return Role(name, lambda rank, world: self.reward)
+
+    def order(self) -> RewardOrder:
+        """What a reward server is asked for under the recipe's rubric."""
+        return RewardOrder(RubricVersion(1, "r" * 64), self.recipe.rewards.rewards)
+
+    def swaps(self) -> Swaps:
+        """The rubric's log, as the stage opens it."""
+        parts = {"executor": self.executor, "pools": self.pools, "ledger": self.ledger, "desk": self.desk}
+        return open_swaps(self.recipe.rewards, **parts, deadline=5.0, directory=self.run.path)
 
     def new_ledger(self) -> Ledger:
         """A ledger that knows nothing yet."""
@@ -143,6 +173,7 @@ class Stage:
             self.recipe,
             self.executor,
             self.ledger,
+            self.swaps(),
             Watch(WatchConfig()),
             lambda iteration, reward: {},
             lambda: self.ledger.iteration + 1 >= self.stop_after,

@@ -21,7 +21,7 @@ def stage(fakes, tmp_path):
 def scored(stage, iteration, index=0):
     """One group's summary and scores."""
     summary, group = stage.rollout.sample(iteration, index, PolicyVersion(iteration, "d"))
-    return summary, stage.reward.score(group)
+    return summary, stage.reward.score(group, stage.order())
 
 
 def finish(stage, iteration):

@@ -84,8 +84,8 @@ def test_scores_that_a_killed_driver_had_journalled_are_not_asked_again(stage):
 def test_a_reward_that_is_missing_masks_its_sample_and_is_counted(stage, fakes):
     made, score = stage(), fakes.FakeReward.score
 
-    def refusing(group):
-        scores = score(made.reward, group)
+    def refusing(group, order):
+        scores = score(made.reward, group, order)
         for valid in scores.valid.values():
             valid[0] = False
         return scores
@@ -100,8 +100,8 @@ def test_a_run_without_spread_is_stopped_by_the_watch(stage):
     made = stage()
     score = made.reward.score
 
-    def flat(group):
-        scores = score(group)
+    def flat(group, order):
+        scores = score(group, order)
         for values in scores.raw.values():
             values[:] = np.float32(0.5)
         return scores

@@ -13,7 +13,7 @@ import torch
 from burnish.platform.checkpoints import committed
 from burnish.platform.config import load_recipe
 from burnish.platform.learning import LearnerWorker
-from burnish.platform.runs import RunStore
+from burnish.platform.runs import RunStore, cpu_kind
 
 DIGESTS = Path(__file__).parent / "smoke_digests.json"
 SUMMARY = {
@@ -81,7 +81,7 @@ def test_the_run_directory_is_whole_and_nothing_half_written_is_left(smoke):
 
 
 def test_the_recorded_digest_of_the_smoke_recipe_has_not_drifted(digest):
-    kind = f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
+    kind = f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}, {cpu_kind()}"
     recorded = json.loads(DIGESTS.read_text())
     if kind not in recorded:
         pytest.skip(f'no digest for this kind of machine; to record: "{kind}": "{digest}"')

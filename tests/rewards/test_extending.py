@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from burnish.data.records import RubricVersion
+from burnish.rewards.order import RewardOrder
 from burnish.rewards.protocol import Reward
 from burnish.rewards.rubric import RubricConfig
 from burnish.rewards.server import RewardServer
@@ -36,7 +38,9 @@ def test_the_reward_keeps_the_protocol(contrast):
 
 
 def test_the_reward_scores_in_a_rubric(contrast, make_group, outputs):
-    server = RewardServer(RubricConfig.model_validate_json(json.dumps(json.loads(_block("json")))))
-    scores = server.score(make_group(outputs))
+    server, config = RewardServer(), RubricConfig.model_validate_json(json.dumps(json.loads(_block("json"))))
+    order = RewardOrder(RubricVersion(1, "digest"), config.rewards)
+    assert server.prepare(config.rewards[0]).digest
+    scores = server.score(make_group(outputs), order)
     assert scores.valid["contrast"].all() and scores.raw["contrast"][0] == 0
-    assert server.score(make_group(outputs, target=None)).valid["contrast"].sum() == 0
+    assert server.score(make_group(outputs, target=None), order).valid["contrast"].sum() == 0
