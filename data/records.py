@@ -268,8 +268,10 @@ class UpdatePlan:
         iteration: which iteration.
         groups: one plan a group.
         on_policy: the groups were sampled with exactly the weights the learner holds now.
+        kl_scale: what the recipe's KL weight is multiplied by; the guard may have raised it.
     """
 
     iteration: int
     groups: tuple[GroupPlan, ...]
     on_policy: bool = True
+    kl_scale: float = 1.0

@@ -123,11 +123,14 @@ class Learner(Trainer):
         for group_plan, group in block:
             for start in range(0, len(group.trajectories), self.config.micro_batch):
                 picked = range(start, start + self.config.micro_batch)
-                loss = self._micro_loss(group_plan, group, picked, tally, first=first)
+                beta = self.config.kl.beta * plan.kl_scale
+                loss = self._micro_loss(group_plan, group, picked, tally, beta=beta, first=first)
                 self.engine.backward(loss * scale)
         tally.stepped(self._step())
 
-    def _micro_loss(self, plan: GroupPlan, group: Group, picked: range, tally: Tally, *, first: bool) -> torch.Tensor:
+    def _micro_loss(
+        self, plan: GroupPlan, group: Group, picked: range, tally: Tally, *, beta: float, first: bool
+    ) -> torch.Tensor:
         """Summed loss of some rows over all their trained steps; rows that are not valid count 0."""
         rows = rows_of(group, picked, device=self.device)
         span = slice(picked.start, picked.stop)
@@ -143,7 +146,7 @@ class Learner(Trainer):
                 ratio, advantages, clip_low=self.config.clip_low, clip_high=self.config.clip_high
             )
             kl = self._kl(rows, place, velocity, replayed)
-            loss = plan.weight * objective.loss + self.config.kl.beta * kl
+            loss = plan.weight * objective.loss + beta * kl
             losses.append(torch.where(valid, loss, 0.0).sum())
             values = {
                 "loss": loss,

@@ -5,10 +5,12 @@ Each check yields a problem or nothing. A room's own fields are checked by the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from burnish.data.errors import ConfigError, Problem
+from burnish.rewards.table import reward_class
 
 if TYPE_CHECKING:
     from burnish.platform.config import Recipe
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def recipe_problems(recipe: Recipe) -> list[Problem]:
     """Every problem between rooms, in the order of the recipe."""
-    checks = (_engine, _stages, _geometry, _batches, _micro_batches, _rewards, _intervals)
+    checks = (_engine, _stages, _geometry, _batches, _micro_batches, _rewards, _intervals, _guard)
     return [problem for check in checks for problem in check(recipe)]
 
 
@@ -106,3 +108,21 @@ def _intervals(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("checkpoints", f"every {kept.every}, keep_last {kept.keep_last}", allowed)
     if recipe.guard.enabled and not evaluation.every:
         yield Problem("guard.enabled", "true", "false where evaluation.every is 0: the guard reads those evaluations")
+
+
+def _guard(recipe: Recipe) -> Iterator[Problem]:
+    """What the guard watches has to be there, and what it does has to be possible."""
+    guard, actions = recipe.guard, {recipe.guard.action, recipe.guard.regression_action}
+    gold = {f"reward/{s.name}": reward_class(s.kind).range for s in recipe.rewards.rewards if s.gold}
+    for name in guard.metrics:
+        if name.startswith("reward/") and name not in gold:
+            yield Problem("guard.metrics", name, f"reward/NAME of a gold reward: {', '.join(gold) or 'there is none'}")
+        elif name in gold and not all(map(math.isfinite, gold[name])):
+            yield Problem("guard.metrics", name, "a reward with a finite range: its place in it is compared")
+    if guard.enabled and "raise_kl" in actions and recipe.grpo.update.kl.beta == 0.0:
+        yield Problem("grpo.update.kl.beta", "0", "> 0 with the guard's action raise_kl")
+    if guard.rollback_commit and guard.rollback_to != "base":
+        number, every = int(guard.rollback_to.removeprefix("step-")), recipe.checkpoints.every
+        if number > recipe.grpo.iterations or (number % every and number != recipe.grpo.iterations):
+            allowed = f"a commit that will be made: a multiple of {every} up to {recipe.grpo.iterations}"
+            yield Problem("guard.rollback_to", guard.rollback_to, allowed)

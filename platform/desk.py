@@ -110,7 +110,7 @@ class RewardDesk:
     def publish(self, log: RubricLog, iteration: int) -> None:
         """The loop says where it stands."""
         with self._lock:
-            self._log, self._iteration = RubricLog(list(log.states)), iteration
+            self._log, self._iteration = RubricLog(list(log.states), log.required), iteration
 
     def take(self) -> Request | None:
         """The oldest change that nobody has begun."""

@@ -1,6 +1,7 @@
 """Labelled places where a test can make the process die, as if it were killed there.
 
-Set `BURNISH_FAIL_POINT=label` (or `label:3`: the third time) and the process kills itself with SIGKILL at that place.
+Set `BURNISH_FAIL_POINT=label` (or `label:3`: the third time) and the process kills itself with SIGKILL at that place;
+with `label:3:hang` it stops itself there, as if it hung.
 Without the variable a fail point costs a dictionary look-up. Production code never sets it.
 
 Labels, in the order of an iteration: rubric (a change of the rubric is on disk and not yet obeyed), sample, score (a
@@ -21,7 +22,7 @@ _hits: Counter[str] = Counter()
 
 def armed(label: str) -> bool:
     """Count a visit of `label`; True if the process should die at this one."""
-    wanted, _, count = os.environ.get(VARIABLE, "").partition(":")
+    wanted, count = [*os.environ.get(VARIABLE, "").split(":"), ""][:2]
     if wanted != label:
         return False
     _hits[label] += 1
@@ -29,8 +30,9 @@ def armed(label: str) -> bool:
 
 
 def die() -> None:
-    """End the process at once: no clean-up, no buffers written."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    """End the process at once: no clean-up, no buffers written. Or stop it, where the environment says `hang`."""
+    hang = os.environ.get(VARIABLE, "").endswith(":hang")
+    os.kill(os.getpid(), signal.SIGSTOP if hang else signal.SIGKILL)
 
 
 def fail_point(label: str) -> None:

@@ -229,7 +229,8 @@ class Ledger:
         }
         (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
         self.digests = dict(self._executor.get(saved))
-        prune(self.checkpoints, self._recipe.checkpoints.keep_last, {self.best} - {""})
+        kept = {self.best, self._recipe.guard.rollback_commit} - {""}
+        prune(self.checkpoints, self._recipe.checkpoints.keep_last, kept)
         self.seconds["commit"] += time.perf_counter() - started
 
     def name(self, iteration: int | None = None) -> str:

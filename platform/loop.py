@@ -7,7 +7,7 @@ on disk, so a run that was killed goes on with the same bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from burnish.data.records import UpdatePlan
@@ -33,8 +33,8 @@ class GrpoLoop:
         ledger: counters, journal, metrics and checkpoints of the run.
         swaps: which rubric scores which iteration.
         watch: alarm for a run without a learning signal.
-        after: called with the number of finished iterations and the mean reward, before they are committed; evaluates
-            on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
+        after: called with the number of finished iterations and the planned metrics, before they are committed;
+            evaluates on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
         interrupted: asked after each iteration; True commits it and leaves the loop.
         seed: the run's seed.
     """
@@ -44,7 +44,7 @@ class GrpoLoop:
     ledger: Ledger
     swaps: Swaps
     watch: Watch
-    after: Callable[[int, float], dict[str, float]]
+    after: Callable[[int, Mapping[str, float]], dict[str, float]]
     interrupted: Callable[[], bool]
     seed: int = 0
     buffer: FixedLagBuffer[Scored] = field(init=False)
@@ -68,7 +68,7 @@ class GrpoLoop:
             before = stage.version
             metrics = self._learn(planned.plan, groups)
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
-            assessed = self.after(iteration + 1, planned.metrics["reward/total/mean"])
+            assessed = self.after(iteration + 1, planned.metrics)
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
             leaving = self.interrupted()
             stage.finish(iteration + 1, planned.metrics | scored | metrics | assessed, self.clock, leaving=leaving)
@@ -130,6 +130,7 @@ class GrpoLoop:
             config=config.advantages,
             dar=config.dar,
             seed=self.seed,
+            kl_scale=self.ledger.notes.get("kl_scale", 1.0),
         )
 
     def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:

@@ -46,6 +46,7 @@ def make_plan(
     config: AdvantageConfig,
     dar: DarConfig,
     seed: int = 0,
+    kl_scale: float = 1.0,
 ) -> Planned:
     """Advantages and group weights of one iteration.
 
@@ -53,27 +54,33 @@ def make_plan(
         scores: one entry a group, in example order, all of one rubric.
         iteration: which iteration.
         on_policy: the samples were drawn with the weights that the learner holds.
-        rubric: names, weights and aggregation of the rewards.
+        rubric: names, weights and aggregation of the rewards; weights may follow a schedule.
         config, dar: how advantages and weights are computed.
         seed: the run's seed; keys the order of shuffled advantages.
+        kl_scale: for the learner, see `UpdatePlan`.
     """
-    names = sorted(rubric.weights)
-    scaled = {n: np.stack([s.scaled[n] for s in scores]) for n in names}
-    raw = {n: np.stack([s.raw[n] for s in scores]) for n in names}
-    valid = {n: np.stack([s.valid[n] for s in scores]) for n in names}
-    weights = {n: rubric.weights[n] for n in names}
-    found = advantages(scaled, valid, weights=weights, aggregation=rubric.aggregation, config=config)
+    weights = dict(sorted(rubric.weights_at(iteration).items()))
+    names = [*weights]
+    scaled = {n: np.stack([s.scaled[n] for s in scores]) for n in scores[0].raw}
+    raw = {n: np.stack([s.raw[n] for s in scores]) for n in scores[0].raw}
+    valid = {n: np.stack([s.valid[n] for s in scores]) for n in scores[0].raw}
+    trained, masks = {n: scaled[n] for n in names}, {n: valid[n] for n in names}
+    found = advantages(trained, masks, weights=weights, aggregation=rubric.aggregation, config=config)
     ordered, ids = found.values, [s.example_id for s in scores]
     if config.control == "shuffled":
         ordered = shuffled(ordered, found.valid, seed=seed, iteration=iteration, example_ids=ids)
     source = scaled if dar.source == "scaled" else raw
-    means, present = performance(source, valid, weights=weights, config=dar)
+    counted = names if not dar.reward else [dar.reward]  # it may have a weight of 0
+    means, present = performance(
+        {n: source[n] for n in counted}, {n: valid[n] for n in counted}, weights=weights, config=dar
+    )
     difficulty = group_weights(means, dar, present=present)
     groups = tuple(
         GroupPlan(example_id, ordered[i], found.valid[i], float(difficulty.weights[i]))
         for i, example_id in enumerate(ids)
     )
-    metrics = _reward_metrics(scores)
+    metrics = {**_reward_metrics(scores), **_cost_metrics(scores)}
+    metrics |= {f"reward/{n}/weight": weights[n] for n in names}
     total = np.add.reduce([weights[n] * np.where(valid[n], scaled[n], 0.0) for n in names])
     everything = reward_statistics(total, np.logical_and.reduce([valid[n] for n in names]))
     metrics |= {f"reward/total/{k}": v for k, v in everything.items()}
@@ -84,8 +91,8 @@ def make_plan(
     inert = dar.enabled and difficulty.inert and len(scores) > 1
     warnings = (f"iteration {iteration}: every DAR weight is 1, so DAR does nothing",) if inert else ()
     spread = float(ordered.std(axis=1).max())
-    converged = all(_at_best(raw[spec.name], valid[spec.name], spec) for spec in rubric.rewards if spec.weight > 0)
-    return Planned(UpdatePlan(iteration, groups, on_policy), metrics, spread, converged, warnings)
+    converged = all(_at_best(raw[s.name], valid[s.name], s) for s in rubric.rewards if s.name in weights)
+    return Planned(UpdatePlan(iteration, groups, on_policy, kl_scale), metrics, spread, converged, warnings)
 
 
 def _at_best(values: np.ndarray, valid: np.ndarray, spec: RewardSpec) -> bool:
@@ -102,3 +109,12 @@ def _reward_metrics(scores: Sequence[Scores]) -> dict[str, float]:
         values, present = np.stack([s.raw[name] for s in scores]), np.stack([s.valid[name] for s in scores])
         metrics |= {f"reward/{name}/{k}": v for k, v in reward_statistics(values, present).items()}
     return metrics
+
+
+def _cost_metrics(scores: Sequence[Scores]) -> dict[str, float]:
+    """What every reward cost in the iteration, summed over its groups; nothing for scores read from the journal."""
+    total: dict[str, float] = {}
+    for name, costs in ((name, costs) for s in scores for name, costs in s.costs.items()):
+        for key, value in costs.items():
+            total[f"reward/{name}/{key}"] = total.get(f"reward/{name}/{key}", 0.0) + value
+    return total

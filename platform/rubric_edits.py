@@ -25,10 +25,15 @@ def edited(log: RubricLog, change: Change) -> RubricConfig:
         ConfigError: the change does not fit the present rubric: field, got, allowed.
     """
     try:
-        return _RULES[change.action](log, change)
+        config = _RULES[change.action](log, change)
     except ValidationError as error:
         problems = [Problem("rewards", change.action, str(detail["msg"])) for detail in error.errors()]
         raise ConfigError("the change is refused", problems) from None
+    names = {spec.name for spec in config.rewards}
+    for name, where in log.required.items():
+        if name not in names:
+            raise _refuse("name", name, f"a reward that nothing else needs: {where} names it", "swap it under its name")
+    return config
 
 
 def _refuse(field: str, got: str, allowed: str, hint: str = "") -> ConfigError:

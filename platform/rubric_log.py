@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,11 @@ class RubricLog:
 
     Args:
         states: the first is the recipe's own rubric.
+        required: reward -> the recipe's field that names it; no change may take it away.
     """
 
     states: list[RubricState]
+    required: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, iteration: int) -> RubricState:
         """What scores in an iteration: the newest state that holds from it or from an earlier one."""

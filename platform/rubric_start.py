@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from burnish.data.errors import ConfigError, Problem
 from burnish.data.records import RewardVersion
@@ -48,6 +49,7 @@ def open_swaps(
     desk: RewardDesk,
     deadline: float,
     directory: Path,
+    required: Mapping[str, str] = MappingProxyType({}),
     changed: Callable[[RubricState], None] = lambda state: None,
 ) -> Swaps:
     """Load the rewards that the stage begins with and say which rubric scores what.
@@ -57,13 +59,14 @@ def open_swaps(
         executor, pools, ledger, desk: the run's.
         deadline: seconds that a candidate may take.
         directory: the run's; its event file, if there is one, is repeated.
+        required: reward -> the recipe's field that names it.
         changed: told every state that scores from here on, the first included.
 
     Raises:
         ConfigError: a reward cannot be loaded, or is not the one the run was scored with.
     """
     states = states_from(ledger.rubric_events)
-    log = RubricLog(states)
+    log = RubricLog(states, required)
     held = pools.begin(_specs(log, ledger.iteration) if states else config.rewards)
     if not states:
         states.append(first_state(config, held))

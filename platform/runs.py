@@ -25,7 +25,7 @@ from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.platform.locks import RunLock, RunLockedError
 
 FORMAT_VERSION = 1
-STATUSES = ("running", "done", "failed", "interrupted")
+STATUSES = ("running", "done", "failed", "interrupted", "paused")
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PACKAGES = ("burnish", "torch", "numpy", "diffusers", "peft", "deepspeed", "ray", "mlflow", "safetensors")
 

@@ -5,19 +5,19 @@ Called by `train.py`. A stage sets its workers up, runs, and leaves figures for 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
 from burnish.data.sources import Source
-from burnish.platform.assessment import Assessor, metric_lines
+from burnish.platform.assessment import Assessor
 from burnish.platform.config import Recipe
 from burnish.platform.console import Console
 from burnish.platform.desk import RewardDesk
 from burnish.platform.executor import Executor
+from burnish.platform.guarding import Keeper, Paused
 from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
@@ -29,16 +29,14 @@ from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
 from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
-from burnish.policies.snapshot import arrays_digest
 from burnish.rewards.protocol import is_remote
 from burnish.rewards.table import reward_class
 from burnish.rollouts.eval_result import EvalResult
-from burnish.rollouts.guard import Observation, goodness, judge
+from burnish.rollouts.guard import GOLD_REWARD
 
 SFT_BLOCK = 50
 """Steps of supervised fine-tuning between commits."""
 MAX_EXPORT_DIFFERENCE = 1e-6
-DEV_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
 
 
 class Interrupted(Exception):
@@ -159,25 +157,29 @@ def run_grpo(context: Context) -> StageResult:
         deliver(context.executor, commit=ledger.checkpoints / ledger.name(number), keep=keep)
     ledger.advance(deliver(context.executor, keep=keep))
     swaps = _open_swaps(context, ledger)
-    if found is None:
-        _observe_start(context, ledger)
-        ledger.commit()
     watch = Watch(context.recipe.watch, **ledger.notes.get("watch", {}))
+    keeper = Keeper(context.recipe, context.assessor, ledger, watch, context.console)
+    keeper.go_on()
+    if found is None:
+        keeper.start()
+        ledger.commit()
     total = context.recipe.grpo.iterations
     with context.console.progress("GRPO", total) as advance:
         advance(ledger.iteration)
 
-        def after(iteration: int, reward: float) -> dict[str, float]:
+        def after(iteration: int, metrics: Mapping[str, float]) -> dict[str, float]:
             advance(1)
-            return _after(context, ledger, watch, iteration, reward)
+            return keeper.after(iteration, metrics)
 
         seed = context.run.info.seed
         loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted, seed=seed)
         if not ledger.notes.get("ended"):
             loop.run()
+    if ledger.notes.get("ended") == "pause":
+        raise Paused(keeper.last_verdict())
     if ledger.iteration < total and not ledger.notes.get("ended"):
         raise Interrupted
-    result = _roll_back(context, ledger)
+    result = _return_to(context, ledger, keeper.result())
     _prove_export(context, ledger.checkpoints / result)
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     results = context.assessor.assess(ledger, "heldout", label=f"grpo-{result.removeprefix('step-')}")
@@ -203,6 +205,7 @@ def _open_swaps(context: Context, ledger: Ledger) -> Swaps:
         desk=context.desk,
         deadline=rewards.prepare_deadline,
         directory=context.run.path,
+        required=_named_rewards(context.recipe),
         changed=changed,
     )
 
@@ -232,72 +235,24 @@ def _prove_export(context: Context, checkpoint: Path) -> None:
         raise RefusedError(f"the exported adapter of {checkpoint.name} is off by {difference:.3g} in plain diffusers")
 
 
-def _observe_start(context: Context, ledger: Ledger) -> None:
-    """The guard's first observation: the base on dev, so that a stage which only does harm is seen and undone."""
-    if not context.recipe.evaluation.every:
-        return
-    gold = next(iter(context.assessor.assess(ledger, "dev", label="grpo-000000").values())).means()
-    ledger.notes["guard"] = [{"iteration": 0, "reward": math.nan, "gold": {k: gold[k] for k in DEV_METRICS}}]
-    ledger.best = ledger.name()
-    context.console.line(f"start: dev masked error {gold['masked_mse']:.5f}")
+def _named_rewards(recipe: Recipe) -> dict[str, str]:
+    """Rewards that other parts of the recipe call by name, and which part does."""
+    gold = [metric.removeprefix(GOLD_REWARD) for metric in recipe.guard.metrics if metric.startswith(GOLD_REWARD)]
+    named = dict.fromkeys(gold, "guard.metrics")
+    return named | ({recipe.grpo.dar.reward: "grpo.dar.reward"} if recipe.grpo.dar.reward else {})
 
 
-def _after(context: Context, ledger: Ledger, watch: Watch, iteration: int, reward: float) -> dict[str, float]:
-    """Between update and commit of an iteration: remember the watch, evaluate on dev where due, obey the guard."""
-    config, notes = context.recipe.evaluation, ledger.notes
-    notes["watch"] = watch.state()
-    notes.setdefault("rewards", []).append(reward if math.isfinite(reward) else None)
-    if not config.every or (iteration % config.every and iteration != ledger.total):
-        return {}
-    results = context.assessor.assess(ledger, "dev", label=f"grpo-{iteration:06d}")
-    shown = next(iter(results.values()))
-    ledger.warn(watch.evaluated(iteration, arrays_digest(shown.rows.values)))
-    notes["watch"] = watch.state()
-    gold = shown.means()
-    rewards = [r for r in notes.pop("rewards") if r is not None]
-    mean = sum(rewards) / len(rewards) if rewards else math.nan
-    history = notes.setdefault("guard", [])
-    history.append({"iteration": iteration, "reward": mean, "gold": {k: gold[k] for k in DEV_METRICS}})
-    ledger.best = ledger.name(_best(context, history))
-    context.console.line(f"iteration {iteration}: dev masked error {gold['masked_mse']:.5f}, reward {mean:+.4f}")
-    _judge(context, ledger, history, iteration)
-    return metric_lines(results, "dev", DEV_METRICS)
-
-
-def _best(context: Context, history: list[dict]) -> int:
-    """The evaluated iteration with the best gold metrics: largest sum of the logarithms of their goodness."""
-
-    def quality(entry: dict) -> float:
-        values = [goodness(m, entry["gold"][m]) for m in context.recipe.guard.metrics]
-        return sum(math.log(max(v, 1e-9)) for v in values if not math.isnan(v))
-
-    return max(history, key=quality)["iteration"]
-
-
-def _judge(context: Context, ledger: Ledger, history: list[dict], iteration: int) -> None:
-    verdict = judge([Observation(**entry) for entry in history], context.recipe.guard)
-    if verdict is None:
-        return
-    event = {**asdict(verdict), "kind": "guard", "verdict": verdict.kind, "iteration": iteration}
-    ledger.journal.append(event)
-    ledger.warn([f"guard ({verdict.action}): {verdict.message}"])
-    context.console.line(f"guard ({verdict.action}): {verdict.message}")
-    ledger.notes.setdefault("events", []).append({"iteration": iteration, "label": f"guard: {verdict.action}"})
-    if verdict.action != "warn":
-        ledger.notes["ended"] = verdict.action
-
-
-def _roll_back(context: Context, ledger: Ledger) -> str:
-    """Name of the commit that is the run's result: the last one, or the best one after a verdict "rollback"."""
-    if ledger.notes.get("ended") != "rollback":
-        return ledger.name()
-    best = ledger.checkpoints / ledger.best
-    load_verified(best)
-    _begin(context, best)
+def _return_to(context: Context, ledger: Ledger, commit: str) -> str:
+    """Put the workers on the commit that is the stage's result, where that is not the last one; returns its name."""
+    if commit == ledger.name():
+        return commit
+    chosen = ledger.checkpoints / commit
+    load_verified(chosen)
+    _begin(context, chosen)
     version = deliver(context.executor)
     ledger.versions = {version.number: version}
-    ledger.digests = read_digests(best)
-    return ledger.best
+    ledger.digests = read_digests(chosen)
+    return commit
 
 
 STAGES: dict[str, Callable[[Context], StageResult]] = {"sft": run_sft, "grpo": run_grpo}

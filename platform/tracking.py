@@ -178,7 +178,7 @@ class Tracker:
 
     def finish(self, status: str) -> None:
         """Queue the end (burnish's status) and wait at most `close_seconds` for the sender."""
-        names = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+        names = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "paused": "KILLED"}
         self._queue({"finish": names.get(status, "FAILED")})
         self.close()
 

@@ -19,6 +19,7 @@ from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
 from burnish.platform.desk import RewardDesk
 from burnish.platform.executor import Executor, GangLost
+from burnish.platform.guarding import Paused
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
 from burnish.platform.pools import Pools
@@ -63,6 +64,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
             status = "done"
         except Interrupted:
             status = "interrupted"
+        except Paused as error:
+            status = "paused"
+            raise Paused(f"{error.message}; to go on: burnish train --resume {run.id}") from None
         finally:
             run.update(status=status, error=_error_line())
             tracker.finish(status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from types import UnionType
@@ -24,6 +25,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 DIGEST_SCHEMA = 1
 """Version of the canonical form that digests are taken over; raise it when a field's meaning changes."""
 
+_SECRET = re.compile("token|secret|password|credential|api_?key", re.IGNORECASE)
 _LIMITS = {
     "greater_than": ("gt", "> {}"),
     "greater_than_equal": ("ge", ">= {}"),
@@ -107,8 +109,15 @@ def _join(prefix: str, name: str, inner: set[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = json.dumps(_redacted(value), default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _redacted(value: Any) -> Any:
+    """The value without what stands under the name of a secret: a token that was typed in place of its name."""
+    if isinstance(value, Mapping):
+        return {k: "(hidden)" if _SECRET.search(str(k)) else _redacted(v) for k, v in value.items()}
+    return [_redacted(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _unknown_key(model: type[BaseModel], location: tuple[int | str, ...]) -> Problem:

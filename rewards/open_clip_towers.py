@@ -7,6 +7,7 @@ single file does not say how images are normalised and resized, nor which GELU t
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,16 +81,18 @@ def open_clip_tower(options: OpenClipOptions, *, kind: str, look: Mapping[str, A
     path = Path(options.weights).expanduser()
     source = (_from_file if path.is_file() else _from_directory)(options, kind=kind, look=look)
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(
-            source.name,
-            source.pretrained,
-            force_quick_gelu=source.quick_gelu,
-            image_mean=tuple(source.look["mean"]),
-            image_std=tuple(source.look["std"]),
-            image_interpolation=source.look["interpolation"],
-            image_resize_mode=source.look["resize_mode"],
-            weights_only=True,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
+            model, preprocess = open_clip.create_model_from_pretrained(
+                source.name,
+                source.pretrained,
+                force_quick_gelu=source.quick_gelu,
+                image_mean=tuple(source.look["mean"]),
+                image_std=tuple(source.look["std"]),
+                image_interpolation=source.look["interpolation"],
+                image_resize_mode=source.look["resize_mode"],
+                weights_only=True,  # refuses a TorchScript archive, which is code; the warning comes first
+            )
     except (*UNREADABLE, SafetensorError) as error:
         allowed = "weights of that model as open_clip saves them: safetensors, or a torch file of tensors only"
         raise unreadable(source.files[-1], error, kind=kind, allowed=allowed) from error

@@ -23,7 +23,7 @@ from burnish.rewards.table import reward_class, reward_options
 class WeightPoint(BaseModel):
     """A reward's weight from an iteration on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     iteration: int = Field(ge=0, description="GRPO iteration, counted from 0")
     weight: float = Field(ge=0, description="weight there; between two points the straight line")
@@ -32,7 +32,7 @@ class WeightPoint(BaseModel):
 class RewardSpec(BaseModel):
     """One reward of a rubric."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="unique in the rubric; metrics are logged under it")
     kind: str = Field(description="name in the table of rewards (`burnish rewards list`)")
@@ -93,7 +93,7 @@ class RewardSpec(BaseModel):
 class RubricConfig(BaseModel):
     """The rewards of a run and how they are combined."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     rewards: tuple[RewardSpec, ...] = Field(min_length=1, description="in the order they are scored and logged")
     aggregation: Literal["gdpo", "gdpo_trl", "weighted_sum"] = Field(

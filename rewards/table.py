@@ -10,16 +10,32 @@ from typing import Any, Protocol
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from burnish.data.errors import ConfigError, Problem
+from burnish.rewards.clip import ClipImage
+from burnish.rewards.csd import CSD
+from burnish.rewards.dino import Dino
+from burnish.rewards.dreamsim import DreamSim
+from burnish.rewards.judge import Judge
+from burnish.rewards.lpips import LPIPS
 from burnish.rewards.perceptual import ToyPerceptual
 from burnish.rewards.pixels import BoundaryBand, MaskedPixel, OutsidePreservation
 from burnish.rewards.protocol import Reward
+from burnish.rewards.remote import HttpReward
 from burnish.rewards.semantic import ToySemantic
+from burnish.rewards.siglip import Siglip
 from burnish.rewards.style import ToyStyle
 
 TABLE: dict[str, type[Any]] = {
     "masked_pixel": MaskedPixel,
     "outside_preservation": OutsidePreservation,
     "boundary_band": BoundaryBand,
+    "dreamsim": DreamSim,
+    "lpips": LPIPS,
+    "csd": CSD,
+    "siglip": Siglip,
+    "clip_i": ClipImage,
+    "dino": Dino,
+    "http": HttpReward,
+    "judge": Judge,
     "toy_perceptual": ToyPerceptual,
     "toy_style": ToyStyle,
     "toy_semantic": ToySemantic,

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.data.errors import ConfigError, Problem
+from burnish.data.images import to_uint8
 from burnish.data.records import Box, Example
 from burnish.rewards.encoders import FeatureCache, cosine
 from burnish.rewards.regions import MIN_SIDE, region_box
@@ -83,8 +84,8 @@ def to_pil(image: np.ndarray) -> Image:
     """An 8-bit RGB image of float32 [3,H,W]; clipped to [0,1], rounded half up; not finite = black."""
     from PIL import Image
 
-    levels = np.floor(np.clip(np.nan_to_num(image), 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0)), "RGB")
+    levels = to_uint8(np.nan_to_num(image))  # the pixels that a saved image has
+    return Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0)))
 
 
 def finite_rows(images: np.ndarray) -> np.ndarray:

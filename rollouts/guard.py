@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 GOLD_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
 """Names the guard knows how to read (see `goodness`)."""
 
-Action = Literal["warn", "stop", "rollback"]
+GOLD_REWARD = "reward/"
+"""What the name of a gold reward of the rubric is preceded by, as in `reward/toy_style`."""
+
+Action = Literal["warn", "stop", "pause", "rollback", "raise_kl"]
+"""warn: say it; stop: end the stage there; pause: commit and leave, a resume goes on; rollback: end the stage at an
+earlier commit; raise_kl: multiply the KL weight and go on."""
 
 
 class GuardConfig(BaseModel):
@@ -27,7 +32,7 @@ class GuardConfig(BaseModel):
     enabled: bool = Field(default=True, description="Judge after every evaluation on dev.")
     metrics: tuple[str, ...] = Field(
         default=("masked_mse", "edge_ratio", "glyph_accuracy"),
-        description=f"Gold metrics to watch, out of {GOLD_METRICS}.",
+        description=f"Gold metrics to watch, out of {GOLD_METRICS}, or reward/NAME for a gold reward of the rubric.",
     )
     window: int = Field(default=2, description="Evaluations that are averaged before they are compared.", ge=1)
     patience: int = Field(default=2, description="Consecutive bad verdicts before the action is taken.", ge=1)
@@ -35,18 +40,36 @@ class GuardConfig(BaseModel):
         default=0.05, description="Relative loss against the best window that is still forgiven, 0.05 = 5 %.", ge=0.0
     )
     action: Action = Field(
-        default="rollback", description="Reward rises while gold falls: warn, stop, or return to the best."
+        default="rollback", description="Reward rises while gold falls: warn, stop, pause, rollback or raise_kl."
     )
     regression_action: Action = Field(
         default="rollback", description="Gold falls and the reward does not rise: as `action`."
     )
+    rollback_to: str = Field(
+        default="best",
+        pattern=r"^(best|base|step-[0-9]{6})$",
+        description="Where a rollback returns to: best, base, or a commit by name, which is then kept.",
+    )
+    kl_factor: float = Field(
+        default=2.0, description="raise_kl: what multiplies the KL weight each time.", gt=1.0
+    )
+    kl_max_factor: float = Field(
+        default=16.0, description="raise_kl: at most the recipe's weight times this.", gt=1.0
+    )
 
     @model_validator(mode="after")
     def _known_metrics(self) -> GuardConfig:
-        unknown = sorted(set(self.metrics) - set(GOLD_METRICS))
+        unknown = sorted(m for m in set(self.metrics) - set(GOLD_METRICS) if not m.startswith(GOLD_REWARD))
         if unknown or not self.metrics:
             raise ValueError(f"metrics: got {list(self.metrics)}, allowed one or more of {list(GOLD_METRICS)}")
         return self
+
+    @property
+    def rollback_commit(self) -> str:
+        """Name of the commit that a rollback returns to and that is kept for it; "" = the best, or no rollback."""
+        if self.rollback_to == "best" or "rollback" not in (self.action, self.regression_action):
+            return ""
+        return "step-000000" if self.rollback_to == "base" else self.rollback_to
 
 
 @dataclass(frozen=True)
@@ -69,7 +92,7 @@ class Verdict:
     """What the guard wants.
 
     Args:
-        action: "warn", "stop" or "rollback".
+        action: see `Action`.
         kind: "hacking" (the reward rose) or "regression" (it did not).
         metric: the gold metric that fell furthest.
         best_iteration: the last observation of that metric's best window. A rollback returns to the commit that is best
@@ -90,14 +113,14 @@ def goodness(metric: str, value: float) -> float:
     """A gold metric as a positive number that is larger when better, so that losses compare as ratios.
 
     Errors become 1 / value; an edge ratio becomes min(ratio, 1 / ratio), at most 1, since both blur and noise are bad;
-    an accuracy stays as it is. NaN stays NaN.
+    an accuracy stays as it is, and so does a gold reward, which is given as its place in its range. NaN stays NaN.
     """
     floor = 1e-9
     if metric.endswith("_mse"):
         return 1.0 / max(value, floor)
     if metric == "edge_ratio":
         return min(value, 1.0 / max(value, floor))
-    return value
+    return value  # an accuracy, or a gold reward's place in its range
 
 
 def _smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -150,5 +173,6 @@ def judge(history: Sequence[Observation], config: GuardConfig) -> Verdict | None
     kind: Literal["hacking", "regression"] = "hacking" if rose else "regression"
     action = config.action if rose else config.regression_action
     verb = "rose" if rose else "did not rise"
-    message = f"{metric} on dev is {loss:.0%} worse than at iteration {best} while the reward {verb}"
+    where = "in training" if metric.startswith(GOLD_REWARD) else "on dev"
+    message = f"{metric} {where} is {loss:.0%} worse than at iteration {best} while the reward {verb}"
     return Verdict(action, kind, metric, best, loss, message)

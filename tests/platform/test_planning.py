@@ -1,5 +1,7 @@
 """Plans are made over whole groups; a missing reward is a mask, never a number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from burnish.data.seeding import generator
 from burnish.learners.advantages import AdvantageConfig
 from burnish.learners.dar import DarConfig
 from burnish.platform.planning import make_plan
-from burnish.rewards.rubric import RewardSpec, RubricConfig
+from burnish.rewards.rubric import RewardSpec, RubricConfig, WeightPoint
 
 RUBRIC = RubricConfig(
     rewards=(
@@ -92,3 +94,22 @@ def test_shuffled_advantages_are_the_same_numbers_elsewhere_and_keyed_by_seed():
     np.testing.assert_array_equal(mixed[0], mixed[1])
     assert mixed[0][1] == straight[1] == 0
     assert not np.array_equal(mixed[0], straight) and not np.array_equal(mixed[0], mixed[2])
+
+
+def test_weights_follow_their_schedule_and_shares_without_spread_are_logged():
+    points = (WeightPoint(iteration=0, weight=1.0), WeightPoint(iteration=4, weight=0.0))
+    specs = (RUBRIC.rewards[0], RUBRIC.rewards[1].model_copy(update={"weight_schedule": points}), RUBRIC.rewards[2])
+    found = plan([scores("a")], rubric=RubricConfig(rewards=specs)).metrics
+    assert found["reward/outside/weight"] == 0.25 and found["reward/pixels/weight"] == 1.0
+    assert found["reward/pixels/zero_spread"] == 0.0 and "reward/watched/weight" not in found
+
+
+def test_a_reward_of_weight_zero_may_still_say_how_hard_a_group_is():
+    made = plan([scores("a"), scores("b", shift=2.0)], dar=DarConfig(enabled=True, reward="watched", source="raw"))
+    assert made.plan.groups[0].weight >= made.plan.groups[1].weight
+
+
+def test_costs_are_summed_over_groups():
+    groups = [replace(scores(name), costs={"pixels": {"calls": 1.5, "tokens": 7.0}}) for name in "ab"]
+    found = plan(groups).metrics
+    assert (found["reward/pixels/calls"], found["reward/pixels/tokens"]) == (3.0, 14.0)

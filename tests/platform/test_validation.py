@@ -4,6 +4,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.data.errors import ConfigError, Problem
+from burnish.platform.config import load_recipe
 from burnish.platform.validation import differing, digest, significant, validate
 
 
@@ -121,3 +122,10 @@ def test_any_other_field_changes_the_digest_and_is_named():
     assert digest(plain) != digest(other)
     assert set(differing(plain, other)) >= {"steps", "shapes", "table.a.lr"}
     assert differing(plain, plain) == {}
+
+
+def test_a_secret_typed_into_a_recipe_is_not_shown_again():
+    spec = '{"name": "judge", "kind": "judge", "options": {"model": "m", "url": "https://x", "token_env": "sk-canary"}}'
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("smoke", [("rewards.rewards", f"[{spec}]"), ("rewards.bogus", "1")])
+    assert "sk-canary" not in str(caught.value)

@@ -144,7 +144,8 @@ def test_a_single_file_of_an_unknown_model_is_refused(single_file, options, word
     assert words in str(error.value)
 
 
-def test_files_that_cannot_be_loaded_are_refused_by_name(local_dir, tmp_path, single_file):
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_files_that_cannot_be_loaded_are_refused_by_name(local_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"open_clip_config\.json"):
         clip_i(tmp_path)
     scripted = tmp_path / "scripted.pt"

@@ -12,7 +12,9 @@ import torch
 from burnish.data.errors import ConfigError
 from burnish.rewards.dreamsim import DreamSim, DreamSimOptions
 from burnish.rewards.perceptual import region_patches
-from burnish.rewards.probe import crosses_groups
+from burnish.rewards.rubric import RewardSpec
+from burnish.rewards.server import RewardServer
+from burnish.rewards.table import TABLE
 
 layouts = runpy.run_path(str(Path(__file__).with_name("public_layouts.py")))
 SMALL = {"patch": 8, "min_side": 8, "device": "cpu"}
@@ -81,7 +83,6 @@ def test_a_row_depends_on_no_other(reward, example, outputs):
     mixed = reward.score(outputs[:4], [example, other, replace(example, target=None), example])
     own = reward.score(outputs[:4], [example] * 4)
     assert mixed[[0, 3]] == pytest.approx(own[[0, 3]], abs=1e-6) and np.isnan(mixed[2])
-    assert crosses_groups(reward, name="dreamsim", batch=4) in (True, False)
 
 
 def test_it_is_missing_without_target_region_or_finite_pixels(reward, example, outputs):
@@ -157,6 +158,16 @@ def test_the_digest_covers_the_adapter_and_the_hub_code(written, tmp_path):
         digests.append(DreamSim(options).weights_digest)
     assert len(set(digests)) == 3
     assert DreamSim(options).weights_digest == digests[-1]
+
+
+def test_the_server_prepares_it_and_refuses_other_bytes(written, reward, monkeypatch):
+    monkeypatch.setitem(TABLE, "dreamsim", DreamSim)
+    options = {"weights": str(written("open_clip_vitb32")), "device": "cpu"}
+    spec = RewardSpec(name="dreamsim", kind="dreamsim", batch=4, options=options, weights_sha256=reward.weights_digest)
+    canary = RewardServer().prepare(spec).canary
+    assert canary[1] == pytest.approx(0, abs=1e-5) and max(canary) == canary[1]
+    with pytest.raises(ConfigError, match="weights_sha256"):
+        RewardServer().prepare(spec.model_copy(update={"weights_sha256": "0" * 64}))
 
 
 def test_half_precision_stays_close(written, reward, example, outputs):

@@ -166,7 +166,7 @@ def test_missing_files_are_named(tmp_path):
         siglip(tmp_path)
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         assert name in str(error.value)
-    with pytest.raises(ConfigError, match="open_clip_config.json"):
+    with pytest.raises(ConfigError, match=r"open_clip_config\.json"):
         siglip(tmp_path, backend="open_clip")
 
 
@@ -174,7 +174,7 @@ def test_missing_files_are_named(tmp_path):
 def test_a_hub_that_cannot_be_reached_is_refused_with_the_files_it_takes(monkeypatch, tmp_path, backend):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match="put .*config.json.* into a directory"):
+    with pytest.raises(ConfigError, match=r"put .*config\.json.* into a directory"):
         siglip("google/siglip2-base-patch16-384", backend=backend)
 
 

@@ -81,3 +81,29 @@ def test_goodness_is_larger_when_better() -> None:
 def test_unknown_metrics_are_refused(metrics: str) -> None:
     with pytest.raises(ValidationError, match="metrics: got"):
         GuardConfig.model_validate_json(f'{{"metrics": {metrics}}}')
+
+
+def test_a_gold_reward_is_judged_by_its_place_in_its_range() -> None:
+    config = CONFIG.model_copy(update={"metrics": ("reward/judge",), "action": "raise_kl"})
+    history = curve([float(i) for i in range(6)], metric="reward/judge", gold=[0.5, 0.6, 0.6, 0.5, 0.4, 0.4])
+    _, verdict = first_verdict(history, config) or pytest.fail("the guard slept")
+    assert (verdict.action, verdict.metric) == ("raise_kl", "reward/judge") and "in training" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "commit"),
+    [
+        ({}, ""),
+        ({"rollback_to": "base"}, "step-000000"),
+        ({"rollback_to": "step-000020"}, "step-000020"),
+        ({"rollback_to": "base", "action": "stop", "regression_action": "warn"}, ""),
+    ],
+)
+def test_a_rollback_to_a_named_commit_says_which_is_kept(fields: dict[str, str], commit: str) -> None:
+    assert GuardConfig(**fields).rollback_commit == commit
+
+
+@pytest.mark.parametrize("fields", [{"rollback_to": "step-20"}, {"kl_factor": 1.0}, {"metrics": ("reward",)}])
+def test_what_the_guard_cannot_do_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        GuardConfig(**fields)
