@@ -49,6 +49,20 @@ def list_rewards(
     typer.echo(json.dumps(status) if as_json else status_text(status))
 
 
+@rewards_app.command("check")
+@guarded
+def check(context: typer.Context, spec: SpecArg, as_json: AsJson = False) -> None:
+    """Load a reward here and score a sample pair with it."""
+    from burnish.platform.reward_spec import spec_tree
+    from burnish.platform.runs_view import show_text
+    from burnish.rewards.checking import check_reward, spec_from
+
+    take_overrides(context, accepted=False)
+    found = check_reward(spec_from(spec_tree(spec)))
+    tree = found.to_json()
+    typer.echo(json.dumps(tree) if as_json else show_text(tree))
+
+
 @rewards_app.command("add")
 @guarded
 def add(

@@ -83,7 +83,7 @@ def open_clip_tower(options: OpenClipOptions, *, kind: str, look: Mapping[str, A
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
-            model, preprocess = open_clip.create_model_from_pretrained(
+            loaded: Any = open_clip.create_model_from_pretrained(
                 source.name,
                 source.pretrained,
                 force_quick_gelu=source.quick_gelu,
@@ -96,6 +96,7 @@ def open_clip_tower(options: OpenClipOptions, *, kind: str, look: Mapping[str, A
     except (*UNREADABLE, SafetensorError) as error:
         allowed = "weights of that model as open_clip saves them: safetensors, or a torch file of tensors only"
         raise unreadable(source.files[-1], error, kind=kind, allowed=allowed) from error
+    model, preprocess = loaded
     return Tower(model.visual, preprocess, files_digest(source.files))
 
 

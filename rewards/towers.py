@@ -61,7 +61,7 @@ def transformers_tower(weights: str, *, models: Mapping[str, str], kind: str, hi
     hub_names = (*TRANSFORMERS_FILES[:2], ("model.safetensors", INDEX, SHARDS))
     directory = weights_dir(weights, hub_names, kind=kind)
     files = _transformers_files(directory, kind=kind)
-    model_type = read_json(files[0], kind=kind).get("model_type")
+    model_type = str(read_json(files[0], kind=kind).get("model_type"))
     if model_type not in models:
         problem = Problem("options.weights", f"model_type {model_type!r} in {files[0]}", f"one of {list(models)}", hint)
         raise ConfigError(f"reward kind {kind!r}: the weights are of another model", [problem])

@@ -23,7 +23,8 @@ def findings(module):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        if called in CALLS:
+        tensors_only = any(k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords)
+        if called in CALLS and not (called == "torch.load" and tensors_only):
             yield f"{module.path}: {called}"
         for keyword in node.keywords:
             value = getattr(keyword.value, "value", None)

@@ -53,6 +53,12 @@ def test_scores_equal_transformers_own(folders, example, outputs, family, poolin
     assert scores == pytest.approx(layouts.cosines(torch.stack(rows), target), abs=1e-5)
 
 
+def test_half_precision_is_close_and_its_scores_are_float32(folders, example, outputs):
+    whole, half = (dino(folders["dinov2"], dtype=d).score(outputs, [example] * 16) for d in ("float32", "bfloat16"))
+    assert half.dtype == np.float32 and half == pytest.approx(whole, abs=0.02)
+    assert half.tobytes() != whole.tobytes()
+
+
 @BOTH
 def test_the_target_itself_scores_best(folders, example, outputs, family):
     scores = dino(folders[family]).score(outputs, [example] * 16)

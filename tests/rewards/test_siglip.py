@@ -93,6 +93,12 @@ def test_scores_equal_open_clips_own(local_dir, example, outputs, mode):
     assert scores == pytest.approx(layouts.cosines(torch.stack(rows), target), abs=1e-5)
 
 
+def test_half_precision_is_close_and_its_scores_are_float32(hub, example, outputs):
+    whole, half = (siglip(hub, dtype=d).score(outputs, [example] * 16) for d in ("float32", "bfloat16"))
+    assert half.dtype == np.float32 and half == pytest.approx(whole, abs=0.02)
+    assert half.tobytes() != whole.tobytes()
+
+
 def test_the_frame_is_looked_at_whole(hub, example, outputs):
     scores = siglip(hub, region="frame").score(outputs, [example] * 16)
     target, *rows = by_transformers(hub, crops(outputs, example, box=(0, 0, 24, 24)))

@@ -48,7 +48,9 @@ def save_siglip(path, **vision):
     text = {**shape, "hidden_size": 16, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "projection_size": 32}
     seen = {**shape, "image_size": SIDE, "patch_size": PATCH, **vision}
     model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=seen))
-    return save_pretrained(model, transformers.SiglipImageProcessor(size=square(SIDE), resample=2), path)
+    return save_pretrained(
+        model, transformers.SiglipImageProcessor(size=square(SIDE), resample=2, do_convert_rgb=None), path
+    )
 
 
 def save_dinov2(path):
