@@ -10,7 +10,6 @@ wall seconds (metrics.jsonl), so both kinds stand in one run on one machine.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -21,51 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import Page, parser
+from live import LARGER, begun, entries, metrics, seconds, start
 
 from burnish.data.errors import BurnishError
 from burnish.platform.control_client import ControlClient
-from burnish.platform.runs import Run, RunStore
+from burnish.platform.runs import Run
 
 BAR = 1.3
 WARM = 3
 """Iterations at the start that are left out."""
 PAUSE = 6
 """Iterations without a change between two swaps."""
-COUNTED = ("sample", "score", "learn", "sync", "other")
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def start(directory: Path, iterations: int) -> subprocess.Popen[bytes]:
-    """The run, in a process of its own."""
-    options = {
-        "grpo.iterations": str(iterations),
-        "grpo.examples_per_iteration": "16",
-        "evaluation.every": "0",
-        "guard.enabled": "false",
-    }
-    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    line = ["train", "smoke", "--executor", "ray", "--tracking.enabled", "false", "--runs-dir", str(directory), *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a candidate would compile every import again
-    with (directory / "train.log").open("wb") as log:
-        command = [sys.executable, "-m", "burnish.platform.cli", *line]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-
-def begun(directory: Path, process: subprocess.Popen[bytes]) -> Run | None:
-    """The run once it has scored an iteration; None where it ended before."""
-    store = RunStore(directory)
-    while process.poll() is None:
-        infos = store.infos()
-        run = store.open(infos[-1].id) if infos else None
-        if run is not None and any(e["kind"] == "scores" for e in entries(run.path / "journal.jsonl")):
-            return run
-        time.sleep(0.2)
-    return None
 
 
 def swap_again_and_again(run: Run, process: subprocess.Popen[bytes]) -> int:
@@ -99,12 +64,6 @@ def swapping(journal: list[dict[str, Any]]) -> set[int]:
     return found
 
 
-def seconds(run: Run) -> dict[int, float]:
-    """Iteration -> its wall seconds."""
-    lines = [line for line in entries(run.path / "metrics.jsonl") if line["stage"] == "grpo"]
-    return {line["step"] - 1: sum(line[f"seconds/{name}"] for name in COUNTED) for line in lines}
-
-
 def main() -> int:
     """Run, swap, compare."""
     arguments = parser(__doc__)
@@ -112,13 +71,12 @@ def main() -> int:
     given = arguments.parse_args()
     page = Page("Swapping a reward while a run goes on")
     with tempfile.TemporaryDirectory() as name:
-        process = start(Path(name), given.iterations)
+        process = start(Path(name), {**LARGER, "grpo.iterations": str(given.iterations)})
         run = begun(Path(name), process)
-        if run is None:
-            raise SystemExit((Path(name) / "train.log").read_text())
         count = swap_again_and_again(run, process)
         process.wait()
-        taken, touched = seconds(run), swapping(entries(run.path / "journal.jsonl"))
+        taken = {i: seconds(line) for i, line in metrics(run).items()}
+        touched = swapping(entries(run.path / "journal.jsonl"))
     with_swap = [s for i, s in taken.items() if i in touched and i >= WARM]
     without = [s for i, s in taken.items() if i not in touched and i >= WARM]
     rows = [

@@ -81,7 +81,7 @@ def place(options: ModelOptions) -> Placement:
 
 
 def to_pil(image: np.ndarray) -> Image:
-    """An 8-bit RGB image of float32 [3,H,W]; clipped to [0,1], rounded half up; not finite = black."""
+    """An 8-bit RGB image of float32 [3,H,W]; clipped to [0,1], rounded half up; NaN = black."""
     from PIL import Image
 
     levels = to_uint8(np.nan_to_num(image))  # the pixels that a saved image has
