@@ -53,14 +53,12 @@ def list_rewards(
 @guarded
 def check(context: typer.Context, spec: SpecArg, as_json: AsJson = False) -> None:
     """Load a reward here and score a sample pair with it."""
+    from burnish.platform.reward_check import check_reward
     from burnish.platform.reward_spec import spec_tree
-    from burnish.platform.runs_view import show_text
-    from burnish.rewards.checking import check_reward, spec_from
 
     take_overrides(context, accepted=False)
-    found = check_reward(spec_from(spec_tree(spec)))
-    tree = found.to_json()
-    typer.echo(json.dumps(tree) if as_json else show_text(tree))
+    found = check_reward(spec_tree(spec))
+    typer.echo(json.dumps(found.to_json()) if as_json else found.text())
 
 
 @rewards_app.command("add")

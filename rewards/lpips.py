@@ -102,16 +102,17 @@ class LPIPS:
         return Look(box, None, enlarged(crop(example.target, box)))
 
     def _distances(self, images: np.ndarray, looks: Sequence[Look], *, batch: int) -> np.ndarray:
-        """Float64 [N] of N rows of one size, by one call of `batch` rows that repeats the last."""
+        """Float64 [N] of N rows of one size; all steps have `batch` rows, the last real one repeated."""
+        count, rows = len(looks), [*looks, *[looks[-1]] * (batch - len(looks))]
         crops = [look.seen(image) for image, look in zip(images, looks, strict=True)]
-        ours = self._features(np.stack([*crops, *[crops[-1]] * (batch - len(crops))]))
+        ours = self._features(np.stack([*crops, *[crops[-1]] * (batch - count)]))
         goals = {key: self._goals.get(look.goal) for key, look in {id(look): look for look in looks}.items()}
-        total = np.zeros(len(crops))
+        total = np.zeros(batch)
         with torch.inference_mode():
             for layer, (head, maps) in enumerate(zip(self._model.lins, ours, strict=True)):
-                wanted = torch.cat([goals[id(look)][layer] for look in looks])
-                total += head(torch.square(maps[: len(crops)] - wanted)).mean(dim=(1, 2, 3)).cpu().numpy()
-        return total
+                wanted = torch.cat([goals[id(look)][layer] for look in rows])
+                total += head(torch.square(maps - wanted)).mean(dim=(1, 2, 3)).cpu().numpy()
+        return total[:count]
 
     def _features(self, crops: np.ndarray) -> Features:
         """The trunk's maps [B,C,h,w] of crops [B,3,h,w] in [0,1]: in half precision on a GPU, scaled in float32."""

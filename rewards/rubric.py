@@ -136,7 +136,7 @@ def reward_version(spec: RewardSpec, reward: Reward, *, number: int = 1) -> Rewa
     """Which reward this is: its digest covers all that a raw score depends on.
 
     That is kind, options with their defaults, batch shape, preprocessing version and weight files; not its weight in
-    the rubric nor DRS.
+    the rubric nor DRS, nor options that are marked `run_option`: where the files lie, on which device they are run.
 
     Raises:
         ConfigError: the reward needs weights and does not say their digest.
@@ -145,12 +145,19 @@ def reward_version(spec: RewardSpec, reward: Reward, *, number: int = 1) -> Rewa
         raise ConfigError(f"reward {spec.name!r} needs weights and has no weights_digest")
     parts = {
         "kind": spec.kind,
-        "options": reward_options(spec).model_dump(mode="json"),
+        "options": _significant(reward_options(spec)),
         "batch": spec.batch,
         "preprocessing": reward.preprocessing,
         "weights": reward.weights_digest if isinstance(reward, HasWeights) else "",
     }
     return RewardVersion(spec.name, number, canonical_digest(parts))
+
+
+def _significant(options: BaseModel) -> dict[str, Any]:
+    """The options that a number may depend on."""
+    extras = {name: info.json_schema_extra for name, info in type(options).model_fields.items()}
+    placed = {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("run_option")}
+    return options.model_dump(mode="json", exclude=placed)
 
 
 def rubric_version(config: RubricConfig, versions: Sequence[RewardVersion], *, number: int = 1) -> RubricVersion:

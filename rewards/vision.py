@@ -33,7 +33,7 @@ class ModelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    weights: str = Field(min_length=1, description=WEIGHTS)
+    weights: str = Field(min_length=1, description=WEIGHTS, json_schema_extra={"run_option": True})
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

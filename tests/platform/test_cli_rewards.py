@@ -170,6 +170,24 @@ def test_the_kinds_are_listed_with_direction_range_and_weights(call):
     assert all(kind in call("list")[1] for kind in TABLE)
 
 
+def test_a_reward_is_loaded_and_scores_a_sample(call):
+    code, out, _ = call("check", SPEC, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["name"] == "band" and len(found["digest"]) == 64 and found["weights_sha256"] == ""
+    assert max(found["scores"].values()) == found["scores"]["the target itself"] == 0
+    out = call("check", "masked_pixel")[1]
+    assert "larger is better" in out and max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("spec", [
+    "masked_pixl", "{kind: masked_pixel, batch: 0}", "{name: x}", "{kind: clip_i, options: {weights: no/such}}",
+    f"{{kind: masked_pixel, weights_sha256: {'a' * 64}}}",
+])  # fmt: skip
+def test_a_reward_that_a_run_would_refuse_is_refused_here(call, spec):
+    code, out, err = call("check", spec)
+    assert (code, out) == (2, "") and "error: " in err
+
+
 def test_the_token_is_in_no_output(call, driven, run):
     token = (run.path / "control.token").read_text()
     printed = [call("list", driven[0]), call("rollback", driven[0]), call("remove", driven[0], "pixls", "--json")]

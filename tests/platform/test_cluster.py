@@ -12,6 +12,8 @@ from burnish.platform.executor import GangLost, Role
 
 pytestmark = pytest.mark.ray
 
+ENVIRONMENT = {"env_vars": {"BURNISH_TEST": "yes"}}
+
 
 class Worker:
     """Adds; can be told to die, hang or refuse. `folder` is where it leaves marks that outlive it."""
@@ -55,6 +57,9 @@ class Worker:
     def sleep(self, seconds):
         time.sleep(seconds)
         return self.rank
+
+    def environment(self, name):
+        return os.environ.get(name)
 
     def die_if(self, rank):
         if self.rank == rank:
@@ -188,3 +193,30 @@ def test_calls_that_are_lost_again_and_again_end_the_run(make, tmp_path):
         value(executor, "always_die")
     assert caught.value.exit_code == 4
     executor.close()
+
+
+def test_an_attempt_is_polled_and_its_own_errors_come_as_they_were_raised(pool):
+    slow = pool.attempt("w", "sleep", 1.0, worker=1)
+    assert not pool.poll(slow)
+    assert pool.get(slow) == 1 and pool.poll(slow)
+    with pytest.raises(ZeroDivisionError):
+        pool.get(pool.attempt("w", "divide", 1, 0))
+
+
+def test_an_attempt_whose_worker_dies_is_not_sent_again(make, tmp_path):
+    executor = make(tmp_path)
+    with pytest.raises(InfrastructureError, match="the worker was lost"):
+        executor.get(executor.attempt("w", "always_die"))
+    assert executor.resent == 0
+
+
+def test_a_role_that_is_stopped_leaves_the_others_and_can_start_again(pool, tmp_path):
+    beside = Role("beside", lambda rank, world: Worker(tmp_path, rank, world), concurrency=2, runtime_env=ENVIRONMENT)
+    pool.start(beside)
+    assert pool.get(pool.attempt("beside", "environment", "BURNISH_TEST")) == "yes"
+    first, second = (pool.attempt("beside", "sleep", 1.0) for _ in range(2))
+    started = time.monotonic()
+    assert (pool.get(first), pool.get(second)) == (0, 0) and time.monotonic() - started < 1.9
+    pool.stop("beside")
+    pool.stop("nobody")
+    assert value(pool, "add", 1, 2) == 103

@@ -107,6 +107,17 @@ def test_rows_of_other_sizes_and_missing_ones_change_no_row(reward, case, rows):
     assert mixed[[1, 4]] == pytest.approx(other[[1, 4]], abs=1e-6) and np.isnan(mixed[2:4]).all()
 
 
+def test_every_step_has_the_batchs_rows_however_many_apply(make, case, rows):
+    reward, shapes = make(), []
+    for module in (reward._model.net, *reward._model.lins):
+        module.register_forward_hook(lambda _m, inputs, _o: shapes.append(len(inputs[0])))
+    reward.score(rows, [case] * 6)
+    full = list(shapes)
+    shapes.clear()
+    reward.score(rows, [case, *[replace(case, target=None)] * 4, case])
+    assert sorted(full) == [1, *[6] * 6] and shapes == [6] * 6  # one row: the target, which was kept
+
+
 @pytest.mark.parametrize("changes", [{"image": None}, {"mask": None}, {"mask": np.ones((1, SIDE, SIDE), np.float32)}])
 def test_outside_is_missing_where_there_is_none(make, case, rows, changes):
     assert np.isnan(make(region="outside_copied").score(rows[:1], [replace(case, **changes)])).all()

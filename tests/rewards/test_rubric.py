@@ -1,10 +1,11 @@
 import json
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from burnish.data.errors import ConfigError
 from burnish.rewards.drs import DrsConfig
+from burnish.rewards.pixels import MaskedPixel
 from burnish.rewards.protocol import Reward
 from burnish.rewards.rubric import RewardSpec, RubricConfig, canonical_digest, reward_version, rubric_version
 from burnish.rewards.table import TABLE, make_reward
@@ -137,3 +138,25 @@ def test_a_reward_digest_covers_weight_files_and_asks_for_them():
 
 def test_the_canonical_digest_ignores_the_order_of_keys():
     assert canonical_digest({"a": 1, "b": 2}) == canonical_digest({"b": 2, "a": 1})
+
+
+def test_where_the_weights_lie_is_not_part_of_a_rewards_digest(monkeypatch):
+    class Options(BaseModel):
+        weights: str = Field(json_schema_extra={"run_option": True})
+        mode: str = "flat"
+
+    class Weighed(MaskedPixel):
+        weights_digest = "w" * 64
+        needs_weights = True
+
+        def __init__(self, options):
+            self.options = options
+
+    Weighed.Options = Options
+    monkeypatch.setitem(TABLE, "weighed", Weighed)
+
+    def version(**options):
+        spec = RewardSpec(name="weighed", kind="weighed", options=options)
+        return reward_version(spec, make_reward(spec)).digest
+
+    assert version(weights="here") == version(weights="there") != version(weights="here", mode="pooled")
