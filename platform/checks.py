@@ -5,12 +5,12 @@ Each check yields a problem or nothing. A room's own fields are checked by the r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from burnish.data.errors import ConfigError, Problem
-from burnish.rewards.table import reward_class
+from burnish.platform.reward_ranges import is_bounded
+from burnish.rollouts.guard import GOLD_REWARD
 
 if TYPE_CHECKING:
     from burnish.platform.config import Recipe
@@ -113,11 +113,11 @@ def _intervals(recipe: Recipe) -> Iterator[Problem]:
 def _guard(recipe: Recipe) -> Iterator[Problem]:
     """What the guard watches has to be there, and what it does has to be possible."""
     guard, actions = recipe.guard, {recipe.guard.action, recipe.guard.regression_action}
-    gold = {f"reward/{s.name}": reward_class(s.kind).range for s in recipe.rewards.rewards if s.gold}
+    gold = {f"{GOLD_REWARD}{s.name}": s for s in recipe.rewards.rewards if s.gold}
     for name in guard.metrics:
-        if name.startswith("reward/") and name not in gold:
+        if name.startswith(GOLD_REWARD) and name not in gold:
             yield Problem("guard.metrics", name, f"reward/NAME of a gold reward: {', '.join(gold) or 'there is none'}")
-        elif name in gold and not all(map(math.isfinite, gold[name])):
+        elif name in gold and not is_bounded(gold[name]):
             yield Problem("guard.metrics", name, "a reward with a finite range: its place in it is compared")
     if guard.enabled and "raise_kl" in actions and recipe.grpo.update.kl.beta == 0.0:
         yield Problem("grpo.update.kl.beta", "0", "> 0 with the guard's action raise_kl")

@@ -58,7 +58,7 @@ def check(context: typer.Context, spec: SpecArg, as_json: AsJson = False) -> Non
 
     take_overrides(context, accepted=False)
     found = check_reward(spec_tree(spec))
-    typer.echo(json.dumps(found.to_json()) if as_json else found.text())
+    typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(found.lines()))
 
 
 @rewards_app.command("add")

@@ -7,19 +7,19 @@ judges as the undisturbed one did. It never sees held-out examples.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from burnish.data.errors import RefusedError
 from burnish.platform.assessment import Assessor, metric_lines
 from burnish.platform.config import Recipe
 from burnish.platform.console import Console
 from burnish.platform.ledger import Ledger
+from burnish.platform.reward_ranges import is_bounded, place_in_range
+from burnish.platform.rubric_log import RubricState
 from burnish.platform.watch import Watch
 from burnish.policies.snapshot import arrays_digest
-from burnish.rewards.table import reward_class
-from burnish.rollouts.guard import GOLD_REWARD, Observation, Verdict, goodness, judge
+from burnish.rollouts.guard import GOLD_REWARD, Observation, Verdict, best_iteration, judge
 
 DEV_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")
 
@@ -38,6 +38,7 @@ class Keeper:
         ledger: its notes hold the history.
         watch: told whether the samples on dev changed.
         console: told in words.
+        rubric: what scores an iteration; a gold reward may be swapped while the run goes on.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Keeper:
     ledger: Ledger
     watch: Watch
     console: Console
+    rubric: Callable[[int], RubricState]
 
     def start(self) -> None:
         """The first observation: the base on dev, so that a stage which only does harm is seen and undone."""
@@ -72,7 +74,7 @@ class Keeper:
         """
         config, notes = self.recipe.evaluation, self.ledger.notes
         notes["watch"] = self.watch.state()
-        self._remember(metrics)
+        self._remember(iteration, metrics)
         if not config.every or (iteration % config.every and iteration != self.ledger.total):
             return {}
         results = self.assessor.assess(self.ledger, "dev", label=f"grpo-{iteration:06d}")
@@ -84,10 +86,11 @@ class Keeper:
         watched = {name: _mean(values) for name, values in notes.pop("gold_rewards", {}).items()}
         history = notes.setdefault("guard", [])
         history.append({"iteration": iteration, "reward": mean, "gold": {k: gold[k] for k in DEV_METRICS} | watched})
-        self.ledger.best = self.ledger.name(self._best(history))
+        seen = [Observation(**entry) for entry in history]
+        self.ledger.best = self.ledger.name(self._best(seen))
         self.console.line(f"iteration {iteration}: dev masked error {gold['masked_mse']:.5f}, reward {mean:+.4f}")
         since = notes.get("guard_since", 0)
-        verdict = judge([Observation(**e) for e in history if e["iteration"] >= since], self.recipe.guard)
+        verdict = judge([o for o in seen if o.iteration >= since], self.recipe.guard)
         if verdict is not None:
             self._obey(verdict, iteration)
         return metric_lines(results, "dev", DEV_METRICS)
@@ -108,35 +111,48 @@ class Keeper:
         """What the guard said last."""
         return str(self.ledger.notes.get("verdict", "the guard paused the run"))
 
-    def _remember(self, metrics: Mapping[str, float]) -> None:
+    def _remember(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Training reward and gold rewards of the iteration; the latter as places in their ranges, 1 = best."""
         notes, reward = self.ledger.notes, metrics["reward/total/mean"]
         notes.setdefault("rewards", []).append(reward if math.isfinite(reward) else None)
-        for spec in self.recipe.rewards.rewards:
+        state = self.rubric(iteration - 1)
+        for spec, version in zip(state.config.rewards, state.rewards, strict=True):
             name = f"{GOLD_REWARD}{spec.name}"
-            if name in self.recipe.guard.metrics:
-                value, kind = metrics.get(f"{name}/mean", math.nan), reward_class(spec.kind)
-                low, high = kind.range
-                place = (value - low) / (high - low) if kind.direction > 0 else (high - value) / (high - low)
-                kept = notes.setdefault("gold_rewards", {}).setdefault(name, [])
-                kept.append(place if math.isfinite(place) else None)
+            if name not in self.recipe.guard.metrics:
+                continue
+            self._same_reward(name, version.digest)
+            if not (spec.gold and is_bounded(spec)):
+                self.ledger.warn(
+                    [f"guard: {name} was swapped for what is no gold reward, so it is not judged any more"]
+                )
+            place = place_in_range(spec, metrics.get(f"{name}/mean", math.nan)) if spec.gold else math.nan
+            kept = notes.setdefault("gold_rewards", {}).setdefault(name, [])
+            kept.append(place if math.isfinite(place) else None)
 
-    def _best(self, history: list[dict[str, Any]]) -> int:
-        """The evaluated iteration with the best gold metrics: largest sum of the logarithms of their goodness."""
+    def _same_reward(self, name: str, digest: str) -> None:
+        """Forget what another reward said under the name: two rewards are no measure of each other."""
+        notes = self.ledger.notes
+        held = notes.setdefault("gold_digests", {})
+        if held.setdefault(name, digest) != digest:
+            held[name] = digest
+            notes.get("gold_rewards", {}).pop(name, None)
+            for entry in notes.get("guard", []):
+                entry["gold"].pop(name, None)
 
-        def quality(entry: dict[str, Any]) -> float:
-            values = [goodness(m, entry["gold"][m]) for m in self.recipe.guard.metrics if m in DEV_METRICS]
-            return sum(math.log(max(v, 1e-9)) for v in values if not math.isnan(v))
-
-        return max(history, key=quality)["iteration"]
+    def _best(self, seen: list[Observation]) -> int:
+        """The best so far or the newest: the commits of all others may be gone."""
+        names = {self.ledger.best, self.ledger.name(seen[-1].iteration)}
+        among = [o.iteration for o in seen if self.ledger.name(o.iteration) in names]
+        return best_iteration(seen, self.recipe.guard.metrics, among=among)
 
     def _obey(self, verdict: Verdict, iteration: int) -> None:
         notes = self.ledger.notes
         event = {**asdict(verdict), "kind": "guard", "verdict": verdict.kind, "iteration": iteration}
+        line = f"guard ({verdict.action}): {verdict.message}"
         if verdict.action == "raise_kl":
             event["kl_scale"] = self._raise_kl(iteration)
+            line += f"; the KL weight is {event['kl_scale']:g} times the recipe's from here on"
         self.ledger.journal.append(event)
-        line = f"guard ({verdict.action}): {verdict.message}"
         self.ledger.warn([line])
         self.console.line(line)
         notes.setdefault("events", []).append({"iteration": iteration, "label": f"guard: {verdict.action}"})
@@ -145,7 +161,7 @@ class Keeper:
             notes["ended"] = verdict.action
 
     def _raise_kl(self, iteration: int) -> float:
-        """A heavier KL from the next iteration on; what was seen under the lighter one is not judged again."""
+        """A heavier KL from the next iteration on; what follows is compared with what was seen here, not before."""
         notes, guard = self.ledger.notes, self.recipe.guard
         notes["kl_scale"] = min(notes.get("kl_scale", 1.0) * guard.kl_factor, guard.kl_max_factor)
         notes["guard_since"] = iteration

@@ -13,8 +13,8 @@ import numpy as np
 from burnish.data.records import GroupPlan, Scores, UpdatePlan
 from burnish.learners.advantages import AdvantageConfig, advantages, shuffled
 from burnish.learners.dar import DarConfig, group_weights, performance
+from burnish.platform.reward_ranges import best_value
 from burnish.rewards.rubric import RewardSpec, RubricConfig
-from burnish.rewards.table import reward_class
 from burnish.rollouts.metrics import reward_statistics
 
 
@@ -80,7 +80,10 @@ def make_plan(
         for i, example_id in enumerate(ids)
     )
     metrics = {**_reward_metrics(scores), **_cost_metrics(scores)}
-    metrics |= {f"reward/{n}/weight": weights[n] for n in names}
+    # What a group can teach is decided by the scaled values; watched rewards keep the share of their raw ones.
+    metrics |= {f"reward/{n}/zero_spread": s for n, s in found.zero_spread.items() if valid[n].any()}
+    shown = [s.name for s in rubric.rewards if s.weight_schedule or s.name in weights]
+    metrics |= {f"reward/{n}/weight": weights.get(n, 0.0) for n in shown}
     total = np.add.reduce([weights[n] * np.where(valid[n], scaled[n], 0.0) for n in names])
     everything = reward_statistics(total, np.logical_and.reduce([valid[n] for n in names]))
     metrics |= {f"reward/total/{k}": v for k, v in everything.items()}
@@ -97,9 +100,7 @@ def make_plan(
 
 def _at_best(values: np.ndarray, valid: np.ndarray, spec: RewardSpec) -> bool:
     """Every valid raw value is the best that the reward can give; true where none is valid."""
-    kind = reward_class(spec.kind)
-    best = kind.range[1] if kind.direction > 0 else kind.range[0]
-    return bool(np.isclose(values[valid], best, rtol=0.0, atol=1e-6).all())
+    return bool(np.isclose(values[valid], best_value(spec), rtol=0.0, atol=1e-6).all())
 
 
 def _reward_metrics(scores: Sequence[Scores]) -> dict[str, float]:

@@ -108,11 +108,11 @@ def _rubrics(events: Sequence[Entry], last_scored: int | None) -> list[dict[str,
             last = last_scored if last_scored is not None and last_scored >= first else None
         row = {"first": first, "last": last, **{key: event["rubric"][key] for key in ("version", "digest")}}
         words = {key: event.get(key, "") for key in ("action", "name", "why")}
-        rows.append({**row, "what": _what(events[: number + 1]), **words})
+        rows.append({**row, "what": what_changed(events[: number + 1]), **words})
     return rows
 
 
-def _what(events: Sequence[Entry]) -> str:
+def what_changed(events: Sequence[Entry]) -> str:
     """What the last event changed, in a few words."""
     event, before = events[-1], events[-2] if len(events) > 1 else events[-1]
     action, name = event["action"], event["name"]

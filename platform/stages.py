@@ -158,7 +158,7 @@ def run_grpo(context: Context) -> StageResult:
     ledger.advance(deliver(context.executor, keep=keep))
     swaps = _open_swaps(context, ledger)
     watch = Watch(context.recipe.watch, **ledger.notes.get("watch", {}))
-    keeper = Keeper(context.recipe, context.assessor, ledger, watch, context.console)
+    keeper = Keeper(context.recipe, context.assessor, ledger, watch, context.console, swaps.log.at)
     keeper.go_on()
     if found is None:
         keeper.start()

@@ -9,6 +9,7 @@ from typing import Any
 
 from burnish.platform.config import config_digest
 from burnish.platform.ledger import SECONDS, Ledger
+from burnish.platform.rewards_view import what_changed
 from burnish.platform.rubric_log import START
 from burnish.platform.runs import write_json
 from burnish.platform.stages import STAGES, Context, StageResult
@@ -63,8 +64,14 @@ def _rewards(ledger: Ledger) -> dict[str, dict[str, float]]:
 
 def _changes(ledger: Ledger) -> list[dict[str, Any]]:
     """Changes of the rubric as the report marks them."""
-    events = [event for event in ledger.rubric_events if event["action"] != START]
-    return [{"iteration": e["iteration"], "label": f"{e['action']} {e['name']}".strip()} for e in events]
+    marks = []
+    for place, event in enumerate(ledger.rubric_events):
+        if event["action"] != START:
+            why = f" ({event['why']})" if event["why"] else ""
+            marks.append(
+                {"iteration": event["iteration"], "label": what_changed(ledger.rubric_events[: place + 1]) + why}
+            )
+    return marks
 
 
 def _failing(ledger: Ledger) -> list[str]:

@@ -11,9 +11,12 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from burnish.data.errors import ConfigError, Problem
 from burnish.rewards.clip import ClipImage
+from burnish.rewards.colour import ColourLight
+from burnish.rewards.copy_paste import CopyPaste
 from burnish.rewards.csd import CSD
 from burnish.rewards.dino import Dino
 from burnish.rewards.dreamsim import DreamSim
+from burnish.rewards.fidelity import Psnr, Ssim
 from burnish.rewards.judge import Judge
 from burnish.rewards.lpips import LPIPS
 from burnish.rewards.perceptual import ToyPerceptual
@@ -28,6 +31,10 @@ TABLE: dict[str, type[Any]] = {
     "masked_pixel": MaskedPixel,
     "outside_preservation": OutsidePreservation,
     "boundary_band": BoundaryBand,
+    "ssim": Ssim,
+    "psnr": Psnr,
+    "colour_light": ColourLight,
+    "copy_paste": CopyPaste,
     "dreamsim": DreamSim,
     "lpips": LPIPS,
     "csd": CSD,

@@ -6,7 +6,8 @@ so a resumed run judges as the undisturbed one did. It never sees held-out examp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,10 +52,10 @@ class GuardConfig(BaseModel):
         description="Where a rollback returns to: best, base, or a commit by name, which is then kept.",
     )
     kl_factor: float = Field(
-        default=2.0, description="raise_kl: what multiplies the KL weight each time.", gt=1.0
+        default=2.0, description="raise_kl: what multiplies the KL weight each time.", gt=1.0, allow_inf_nan=False
     )
     kl_max_factor: float = Field(
-        default=16.0, description="raise_kl: at most the recipe's weight times this.", gt=1.0
+        default=16.0, description="raise_kl: at most the recipe's weight times this.", gt=1.0, allow_inf_nan=False
     )
 
     @model_validator(mode="after")
@@ -176,3 +177,28 @@ def judge(history: Sequence[Observation], config: GuardConfig) -> Verdict | None
     where = "in training" if metric.startswith(GOLD_REWARD) else "on dev"
     message = f"{metric} {where} is {loss:.0%} worse than at iteration {best} while the reward {verb}"
     return Verdict(action, kind, metric, best, loss, message)
+
+
+def best_iteration(history: Sequence[Observation], metrics: Sequence[str], *, among: Collection[int]) -> int:
+    """The iteration with the best gold metrics: largest sum of the logarithms of their goodness, the first of equals.
+
+    Where one of them is unknown (no sample was drawn yet, a judge was silent) the value observed before it stands in,
+    else the first that is known: left out it would count as perfect. A metric that is never known says nothing.
+
+    Args:
+        history: all observations in order of iteration.
+        metrics: what is watched.
+        among: observed iterations to choose from, those that are still on disk.
+
+    Raises:
+        ValueError: `among` names no observed iteration.
+    """
+    quality = np.zeros(len(history))
+    for metric in metrics:
+        values = np.array([o.gold.get(metric, math.nan) for o in history], np.float64)
+        known = np.flatnonzero(~np.isnan(values))
+        if known.size:
+            stand_in = np.maximum(np.searchsorted(known, np.arange(len(history)), side="right") - 1, 0)
+            quality += [math.log(max(goodness(metric, float(v)), 1e-9)) for v in values[known[stand_in]]]
+    places = [place for place, o in enumerate(history) if o.iteration in among]
+    return history[max(places, key=lambda place: quality[place])].iteration

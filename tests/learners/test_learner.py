@@ -73,6 +73,15 @@ def test_without_advantages_the_kl_still_has_a_gradient(fakes, make_learner, gro
     assert metrics["kl"] > 0.0 and metrics["policy_loss"] == 0.0 and metrics["grad_norm"] > 0.0
 
 
+def test_a_scaled_kl_is_that_of_a_larger_weight_and_a_scale_of_one_moves_no_byte(fakes, make_learner, groups):
+    plan, one = fakes.plan(groups), {"num_micro": 2, "updates_per_iteration": 1}
+    raised, heavy, plain, unscaled = (make_learner(**one, kl=KlConfig(beta=beta)) for beta in (0.1, 0.2, 0.1, 0.1))
+    assert raised.update(replace(plan, kl_scale=2.0), *groups) == heavy.update(plan, *groups)
+    assert unscaled.update(replace(plan, kl_scale=1.0), *groups) == plain.update(plan, *groups)
+    assert gradients(raised).tobytes() == gradients(heavy).tobytes()
+    assert gradients(unscaled).tobytes() == gradients(plain).tobytes() != gradients(raised).tobytes()
+
+
 def test_at_the_reference_the_kl_is_zero_and_without_gradient(fakes, make_learner):
     policy = fakes.FakePolicy()
     torch.nn.init.zeros_(policy.module.up.weight)

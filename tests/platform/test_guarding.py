@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,10 @@ import pytest
 from burnish.data.errors import ConfigError
 from burnish.platform.config import load_recipe
 from burnish.platform.guarding import Keeper
+from burnish.platform.rubric_start import first_state
 from burnish.platform.watch import Watch, WatchConfig
+from burnish.rewards.order import identity
+from burnish.rewards.table import reward_class
 
 EAGER = [("guard.window", "1"), ("guard.patience", "1"), ("guard.metrics", "[masked_mse]"), ("evaluation.every", "1")]
 
@@ -38,9 +43,17 @@ def keeper(fakes, tmp_path, monkeypatch):
         stage.begin()
         recipe = load_recipe("smoke", [*EAGER, *overrides])
         console = SimpleNamespace(line=lambda text: None)
-        return Keeper(recipe, Assessor(), stage.ledger, Watch(WatchConfig(patience=99)), console)
+        state = first_state(recipe.rewards, {identity(spec): "d" for spec in recipe.rewards.rewards})
+        return Keeper(recipe, Assessor(), stage.ledger, Watch(WatchConfig(patience=99)), console, lambda _: state)
 
     return make
+
+
+def gold(kind, **options):
+    """Overrides for a rubric with one gold reward that the guard watches."""
+    specs = [{"name": "toy_semantic", "kind": "toy_semantic"}]
+    specs.append({"name": "judge", "kind": kind, "gold": True, "weight": 0.0, "options": options})
+    return ("rewards.rewards", json.dumps(specs)), ("guard.metrics", "[masked_mse, reward/judge]")
 
 
 def iterate(keeper, count, start=1, **more):
@@ -83,14 +96,61 @@ def test_a_rollback_returns_to_the_named_commit_or_to_the_best(keeper):
 
 
 def test_gold_rewards_are_observed_as_places_in_their_range(keeper):
-    gold = '[{"name": "masked_pixel", "kind": "masked_pixel"}, {"name": "outside", "kind": "outside_preservation", '
-    rubric = gold + '"gold": true, "weight": 0.0}, {"name": "toy_semantic", "kind": "toy_semantic"}]'
-    made = keeper(("rewards.rewards", rubric), ("guard.metrics", "[masked_mse, reward/outside]"))
+    made = keeper(*gold("outside_preservation"))
     made.start()
-    iterate(made, 1, **{"reward/outside/mean": -0.25})
-    assert made.ledger.notes["guard"][-1]["gold"]["reward/outside"] == 0.75
-    iterate(made, 1, start=2, **{"reward/outside/mean": math.nan})
-    assert math.isnan(made.ledger.notes["guard"][-1]["gold"]["reward/outside"])
+    iterate(made, 1, **{"reward/judge/mean": -0.25})
+    assert made.ledger.notes["guard"][-1]["gold"]["reward/judge"] == 0.75
+    iterate(made, 1, start=2, **{"reward/judge/mean": math.nan})
+    assert math.isnan(made.ledger.notes["guard"][-1]["gold"]["reward/judge"])
+
+
+def test_options_decide_the_range_of_a_gold_reward_and_a_smaller_better_one_is_mirrored(keeper, monkeypatch):
+    made = keeper(*gold("http", url="http://127.0.0.1:9/score", highest=10.0))
+    iterate(made, 1, **{"reward/judge/mean": 4.0})
+    assert made.ledger.notes["guard"][-1]["gold"]["reward/judge"] == 0.4
+    monkeypatch.setattr(reward_class("boundary_band"), "direction", -1)
+    made = keeper(*gold("boundary_band"))
+    iterate(made, 1, **{"reward/judge/mean": -0.25})
+    assert made.ledger.notes["guard"][-1]["gold"]["reward/judge"] == 0.25
+
+
+def test_a_gold_reward_that_is_swapped_is_not_compared_with_the_one_before(keeper):
+    made = keeper(*gold("outside_preservation"), ("guard.tolerance", "9.0"))
+    iterate(made, 2, **{"reward/judge/mean": -0.25})
+    swapped = made.rubric(0)
+    spec = swapped.config.rewards[1].model_copy(update={"kind": "boundary_band"})
+    config = swapped.config.model_copy(update={"rewards": (swapped.config.rewards[0], spec)})
+    versions = (swapped.rewards[0], replace(swapped.rewards[1], digest="e"))
+    made.rubric = lambda iteration: replace(swapped, config=config, rewards=versions)
+    iterate(made, 1, start=3, **{"reward/judge/mean": -0.5})
+    assert [e["gold"].get("reward/judge") for e in made.ledger.notes["guard"]] == [None, None, 0.5]
+    assert made.ledger.best == "step-000001"
+    assert not [line for line in made.ledger.warnings if "guard" in line]
+
+
+def test_a_watched_reward_that_is_no_gold_reward_any_more_is_named(keeper):
+    made = keeper(*gold("outside_preservation"))
+    trained = made.rubric(0).config.rewards[1].model_copy(update={"gold": False, "weight": 1.0})
+    state = made.rubric(0)
+    config = state.config.model_copy(update={"rewards": (state.config.rewards[0], trained)})
+    made.rubric = lambda iteration: replace(state, config=config)
+    iterate(made, 1, **{"reward/judge/mean": -0.25})
+    assert math.isnan(made.ledger.notes["guard"][-1]["gold"]["reward/judge"])
+    assert "reward/judge" in made.ledger.warnings[0]
+
+
+def test_a_rollback_on_a_gold_reward_returns_to_before_it_fell(keeper):
+    made = keeper(*gold("outside_preservation"), ("guard.metrics", "[reward/judge]"))
+    made.start()
+    for iteration, value in enumerate((-0.2, -0.1, -0.6), start=1):
+        iterate(made, 1, start=iteration, **{"reward/judge/mean": value})
+    assert made.ledger.notes["ended"] == "rollback" and made.result() == "step-000002"
+
+
+def test_a_gold_reward_without_bounds_cannot_be_guarded(monkeypatch):
+    monkeypatch.setattr(reward_class("boundary_band"), "range", (-math.inf, 0.0))
+    with pytest.raises(ConfigError, match=r"finite range"):
+        load_recipe("smoke", gold("boundary_band", r_in=19))
 
 
 @pytest.mark.parametrize(
@@ -106,13 +166,43 @@ def test_a_guard_that_cannot_act_is_refused_before_anything_starts(field, value,
         load_recipe("smoke", [(field, value), *more])
 
 
-def test_a_paused_run_leaves_with_code_5_and_a_resume_goes_on(burnish):
-    eager = [part for name, value in EAGER for part in (f"--{name}", value)]
-    worse = ("--guard.tolerance", "0.0", "--guard.action", "pause", "--guard.regression_action", "pause")
-    child = burnish("smoke", *eager, *worse, "--grpo.update.optimizer.lr", "0.03")
+@pytest.fixture
+def start(smoke, tmp_path):
+    """Arguments of a run from the base of the smoke run, so hasty that the masked error grows."""
+    shutil.copytree(smoke.path, tmp_path / "runs" / smoke.id)
+    eager = [part for name, value in (*EAGER, ("guard.tolerance", "0.0")) for part in (f"--{name}", value)]
+    return ("smoke", "--from", smoke.id, "--stages", "grpo", *eager, "--grpo.update.optimizer.lr", "0.03")
+
+
+def acting(action):
+    return "--guard.action", action, "--guard.regression_action", action
+
+
+def lines(run, name, **wanted):
+    entries = [json.loads(line) for line in (run.path / name).read_text().splitlines()]
+    return [e for e in entries if wanted.items() <= e.items()]
+
+
+def test_a_paused_run_leaves_with_code_5_and_a_resume_goes_on(burnish, start):
+    child = burnish(*start, *acting("pause"))
     assert child.wait() == 5 and child.run.info.status == "paused", child.text
-    assert f"--resume {child.run.id}" in child.text
-    before = len((child.run.path / "metrics.jsonl").read_text().splitlines())
-    again = burnish("--resume", child.run.id, runs=child.runs.root)
+    run, finished = child.run, len(lines(child.run, "metrics.jsonl"))
+    assert f"--resume {run.id}" in child.text and finished < 4
+    again = burnish("--resume", run.id)
     assert again.wait() in (0, 5), again.text
-    assert len((child.run.path / "metrics.jsonl").read_text().splitlines()) > before
+    assert len(lines(run, "metrics.jsonl")) > finished
+
+
+def test_a_raised_kl_weight_survives_a_kill_and_changes_the_run(burnish, start):
+    ends = []
+    for action in ("raise_kl", "warn"):
+        child = burnish(*start, *acting(action))
+        assert child.wait() == 0, child.text
+        ends.append((child.summary["state_digest"], lines(child.run, "journal.jsonl", kind="guard")))
+    killed = burnish(*start, *acting("raise_kl"), fail_point="journal:4")
+    assert killed.wait() == -9
+    resumed = burnish("--resume", killed.run.id)
+    assert resumed.wait() == 0, resumed.text
+    again = (resumed.summary["state_digest"], lines(resumed.run, "journal.jsonl", kind="guard"))
+    assert again == ends[0] and again[0] != ends[1][0]
+    assert again[1][0]["kl_scale"] == 2.0 and again[1][0]["iteration"] < 4

@@ -104,6 +104,32 @@ def test_weights_follow_their_schedule_and_shares_without_spread_are_logged():
     assert found["reward/pixels/zero_spread"] == 0.0 and "reward/watched/weight" not in found
 
 
+def test_a_schedule_that_has_come_down_to_zero_is_still_logged():
+    points = (WeightPoint(iteration=0, weight=1.0), WeightPoint(iteration=2, weight=0.0))
+    specs = (RUBRIC.rewards[0], RUBRIC.rewards[1].model_copy(update={"weight_schedule": points}))
+    made = plan([scores("a")], rubric=RubricConfig(rewards=specs))
+    assert made.metrics["reward/outside/weight"] == 0.0
+    alone = plan([scores("a")], rubric=RubricConfig(rewards=RUBRIC.rewards[:1]))
+    np.testing.assert_array_equal(made.plan.groups[0].advantages, alone.plan.groups[0].advantages)
+
+
+def test_a_reward_whose_scaled_values_are_equal_teaches_nothing_and_a_missing_one_says_nothing():
+    flat, gone = scores("a"), [("outside", i) for i in range(G)]
+    flat = replace(flat, scaled={**flat.scaled, "pixels": np.full(G, 0.5, np.float32)})
+    found = plan([flat, scores("b")]).metrics
+    assert (found["reward/pixels/zero_spread"], found["reward/watched/zero_spread"]) == (0.5, 0.0)
+    found = plan([scores("a", missing=gone)]).metrics
+    assert np.isnan(found["reward/outside/zero_spread"]) and found["reward/outside/missing"] == 1.0
+
+
+def test_a_reward_converges_at_the_best_value_that_its_own_options_allow():
+    spec = RewardSpec(name="judge", kind="http", options={"url": "http://127.0.0.1:9/score", "highest": 10.0})
+    for value, expected in ((10.0, True), (1.0, False)):
+        values = {"judge": np.full(G, value, np.float32)}
+        group = Scores("a", 3, RubricVersion(1, "d"), values, values, {"judge": np.ones(G, bool)})
+        assert plan([group], rubric=RubricConfig(rewards=(spec,))).converged is expected
+
+
 def test_a_reward_of_weight_zero_may_still_say_how_hard_a_group_is():
     made = plan([scores("a"), scores("b", shift=2.0)], dar=DarConfig(enabled=True, reward="watched", source="raw"))
     assert made.plan.groups[0].weight >= made.plan.groups[1].weight

@@ -10,15 +10,16 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 FLOORS = {"ray": "2.54", "torch": "2.10", "diffusers": "0.38", "mlflow": "3.17.2", "urllib3": "2.7"}
-IMPORT_NAMES = {"pillow": "PIL", "ruamel.yaml": "ruamel", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "open_clip_torch": "open_clip",
+    "ruamel.yaml": "ruamel",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
 BY_DESIGN = {
-    "dreamsim": "a package of the platform; its reward is not here yet",
-    "open_clip_torch": "a package of the platform; its reward is not here yet",
-    "torchvision": "dreamsim and open_clip need the build that fits torch",
-    "transformers": "diffusers' loaders need it",
     "accelerate": "diffusers' loaders need it",
     "scikit-learn": "its bundled photographs are read by path",
-    "urllib3": "a floor for known holes",
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from burnish.data.seeding import generator
-from burnish.rollouts.guard import GuardConfig, Observation, Verdict, goodness, judge
+from burnish.rollouts.guard import GuardConfig, Observation, Verdict, best_iteration, goodness, judge
 
 CONFIG = GuardConfig(metrics=("masked_mse",), window=2, patience=2, tolerance=0.05)
 NAN = float("nan")
@@ -103,7 +103,23 @@ def test_a_rollback_to_a_named_commit_says_which_is_kept(fields: dict[str, str],
     assert GuardConfig(**fields).rollback_commit == commit
 
 
-@pytest.mark.parametrize("fields", [{"rollback_to": "step-20"}, {"kl_factor": 1.0}, {"metrics": ("reward",)}])
+def test_the_best_iteration_counts_gold_rewards_and_an_unknown_one_is_not_perfect() -> None:
+    errors, places = [0.06, 0.05, 0.05, 0.05], [NAN, 0.9, NAN, 0.3]
+    history = [
+        Observation(i, 0.0, {"masked_mse": e, "reward/judge": p})
+        for i, (e, p) in enumerate(zip(errors, places, strict=True))
+    ]
+    both, everywhere = ("masked_mse", "reward/judge"), range(4)
+    assert best_iteration(history, both, among=everywhere) == 1
+    assert best_iteration(history, ("reward/judge",), among=everywhere) == 0
+    assert best_iteration(history, both, among=(0, 3)) == 0
+    assert best_iteration(history, ("masked_mse", "reward/nobody"), among=everywhere) == 1
+
+
+INFINITE = {"kl_max_factor": float("inf")}
+
+
+@pytest.mark.parametrize("fields", [{"rollback_to": "step-20"}, {"kl_factor": 1.0}, {"metrics": ("reward",)}, INFINITE])
 def test_what_the_guard_cannot_do_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         GuardConfig(**fields)
