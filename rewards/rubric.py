@@ -58,6 +58,8 @@ class RewardSpec(BaseModel):
     def _check(self) -> RewardSpec:
         kind = reward_class(self.kind)
         reward_options(self)
+        if self.name == "total":
+            raise ValueError("name: got 'total', allowed another: the weighted sum is logged under it")
         iterations = [point.iteration for point in self.weight_schedule]
         if iterations != sorted(set(iterations)):
             raise ValueError(f"weight_schedule: got iterations {iterations}, allowed an ascending list")
