@@ -123,6 +123,12 @@ class RewardDesk:
             request.state, request.reason = state, reason
             request.iteration = request.iteration if iteration is None else iteration
 
+    def close(self, reason: str) -> list[Request]:
+        """Take nothing more; returns what was not brought to its end."""
+        with self._lock:
+            self._closed = reason
+            return [r for r in self._requests.values() if r.state not in FINAL]
+
     def adopt(self, request: Request) -> None:
         """A change that an earlier driver had begun."""
         with self._lock:

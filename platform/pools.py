@@ -72,6 +72,8 @@ class Pools:
             ConfigError, RewardError: a reward cannot be built or fails on the canary.
             InfrastructureError: workers hold different files under one name.
         """
+        for role in sorted(self._beside - set(self._homes.values())):  # candidates of a stage that broke off
+            self.discard(role)
         for spec in specs:
             pool = self._named.get(spec.name)
             self._homes.setdefault(identity(spec), role_name(pool))

@@ -152,4 +152,12 @@ def _left(replay: Sequence[RubricState], states: Sequence[RubricState]) -> list[
         problem = Problem("--events", begin[0].rubric.digest[:12], states[0].rubric.digest[:12])
         raise ConfigError("the events belong to a run with another rubric", [problem])
     later = [state for state in replay if state.action != START]
-    return later[len(states) - 1 :]
+    done = 0
+    for state in states:  # a resumed replay has installed some of them, and perhaps dropped a shadow of its own
+        if done < len(later) and _recorded(state) == _recorded(later[done]):
+            done += 1
+    return later[done:]
+
+
+def _recorded(state: RubricState) -> object:
+    return {**state.event(), "pending": None}

@@ -6,6 +6,7 @@ The run does not wait for them, but for a backlog of more than a few iterations:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from burnish.rewards.table import reward_class
 
 BACKLOG = 2
 """Iterations whose shadow scores may be outstanding."""
+PATIENCE = 60.0
+"""Seconds that the run waits for a shadow that is further behind, before it is dropped."""
 
 
 @dataclass(eq=False)
@@ -61,13 +64,16 @@ class Shadows:
         while self._batches:
             batch = self._batches[0]
             late = batch.iteration <= self._batches[-1].iteration - BACKLOG
-            if not (wait or late or all(self._executor.poll(h) for h in batch.handles)):
+            name = batch.shadow.spec.name
+            there = self._there(batch, seconds=PATIENCE if wait or late else 0.0)
+            if not (there or wait or late):
                 break
             self._batches.pop(0)
-            name = batch.shadow.spec.name
             if name in failed:
                 continue
             try:
+                if not there:
+                    raise InfrastructureError(f"it did not answer within {PATIENCE:.0f} s")
                 lines.append(_agreement(batch, [self._got(h) for h in batch.handles]))
             except Exception as error:  # whatever a shadow does, the run goes on: it has no say
                 failed[name] = str(error).splitlines()[0]
@@ -77,6 +83,15 @@ class Shadows:
     def forget(self, name: str) -> None:
         """Do not wait for what is under way to this shadow."""
         self._batches = [batch for batch in self._batches if batch.shadow.spec.name != name]
+
+    def _there(self, batch: _Batch, *, seconds: float) -> bool:
+        """True once all answers are there; waits at most so long."""
+        until = time.monotonic() + seconds
+        while not all(self._executor.poll(h) for h in batch.handles):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _got(self, handle: Handle) -> Scores | None:
         try:

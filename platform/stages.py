@@ -175,6 +175,7 @@ def run_grpo(context: Context) -> StageResult:
         loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted, seed=seed)
         if not ledger.notes.get("ended"):
             loop.run()
+        swaps.close()
     if ledger.notes.get("ended") == "pause":
         raise Paused(keeper.last_verdict())
     if ledger.iteration < total and not ledger.notes.get("ended"):

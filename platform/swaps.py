@@ -72,7 +72,8 @@ class Swaps:
             running: the iteration that begins now.
             first, last: the iterations that will be asked for next; with a lag they lie ahead.
         """
-        self._first, self._running = first, running
+        # Not before a change that was decided already: after a resume the run may stand before one of them.
+        self._first, self._running = max(first, self.log.newest.iteration), running
         self._gather()
         self._end_shadow()
         if self._replay:
@@ -88,6 +89,14 @@ class Swaps:
         self._shadows.send(state, iteration, [(g.group, g.scores) for g in groups])
         found, self._metrics = self._metrics, {}
         return {"rubric/version": float(state.rubric.version), **found}
+
+    def close(self) -> None:
+        """The stage has ended: what was not done by now is refused, so that nobody waits for it."""
+        if self._preparation is not None:
+            self._candidates.discard(self._preparation)
+            self._preparation = None
+        for request in self._desk.close("nothing more: its GRPO stage has ended"):
+            self._refuse(request, "the stage ended before it could act")
 
     def _step(self) -> bool:
         """Begin the next change, or bring the one in hand to its end; False where there is nothing to do now."""
@@ -113,11 +122,11 @@ class Swaps:
             wanted = [*edited(self.log, request.change).rewards]
             if _shadows_first(request.change):
                 wanted.append(chosen_spec(self.log, request.change))
-        except BurnishError as error:
+            self._preparation = self._candidates.load(wanted, like=request.change.name)
+        except Exception as error:  # as below: nothing that is wrong with a candidate may end the run
             self._refuse(request, _reason(error))
             return self._begin()
         self._report(request, "preparing")
-        self._preparation = self._candidates.load(wanted, like=request.change.name)
         return request
 
     def _prepared(self, request: Request) -> bool:

@@ -202,3 +202,47 @@ def test_a_file_without_changes_cannot_be_replayed(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"kind": "scores"}\n')
     with pytest.raises(ConfigError, match="nothing to repeat"):
         keep_events(tmp_path / "journal.jsonl", tmp_path)
+
+
+def test_what_is_not_done_at_the_end_is_refused_and_nobody_waits(stage):
+    made = stage(changes={1: [Change("add", spec=BAND, shadow=99)], 4: [Change("remove", name="outside")]})
+    loop = made.loop()
+    loop.run()
+    loop.swaps.close()
+    assert [change["state"] for change in made.desk.status()["changes"]] == ["refused", "refused"]
+    with pytest.raises(ConfigError, match="has ended"):
+        made.desk.submit(Change("rollback"))
+
+
+def test_a_change_after_a_resume_never_comes_before_one_that_was_decided(stage):
+    killed = stage("killed", lag=1, changes={1: [Change("add", spec=BAND)]})
+    killed.learner.update = _dying(killed.learner, 1)
+    with pytest.raises(KeyboardInterrupt):
+        killed.loop().run()
+    resumed = stage("killed", lag=1, changes={0: [Change("weight", name="outside", weight=0.9)]})
+    loop = resumed.loop()
+    loop.run()
+    assert [s.iteration for s in loop.swaps.log.states] == sorted(s.iteration for s in loop.swaps.log.states)
+    assert all(len(versions) == 1 for versions in scored_by(resumed).values())
+
+
+def test_a_replay_that_was_left_goes_on_with_what_is_still_to_come(stage):
+    changes = {1: [Change("add", spec=BAND)], 3: [Change("rollback")]}
+    made = stage("made", changes=changes)
+    made.loop().run()
+    first = stage("again", stop_after=2)
+    keep_events(made.run.path / "journal.jsonl", first.run.path)
+    first.loop().run()
+    second = stage("again")
+    second.loop().run()
+    assert first.learner.plans + second.learner.plans == made.learner.plans
+    assert scored_by(second) == scored_by(made)
+
+
+def test_a_shadow_that_never_answers_is_dropped_and_the_run_goes_on(stage, monkeypatch):
+    monkeypatch.setattr("burnish.platform.shadowing.PATIENCE", 0.05)
+    made = stage(changes={0: [Change("shadow", spec=BAND)]})
+    made.executor.poll = lambda handle: getattr(handle.value, "rubric", None) is None
+    made.loop().run()
+    assert any("the shadow 'band' was dropped" in warning for warning in made.ledger.warnings)
+    assert scored_by(made) == {i: [1] for i in range(4)}
