@@ -76,7 +76,7 @@ class Shadows:
                     raise InfrastructureError(f"it did not answer within {PATIENCE:.0f} s")
                 lines.append(_agreement(batch, [self._got(h) for h in batch.handles]))
             except Exception as error:  # whatever a shadow does, the run goes on: it has no say
-                failed[name] = str(error).splitlines()[0]
+                failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         self._batches = [b for b in self._batches if b.shadow.spec.name not in failed]
         return lines, failed
 

@@ -6,7 +6,6 @@ best, and how long a call takes. Called by `burnish rewards check`; reads no fil
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import textwrap
@@ -17,10 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from burnish.data.degrade import degrade_crop
-from burnish.data.errors import ConfigError, Problem
 from burnish.data.layout import DataConfig
 from burnish.data.records import Example
 from burnish.data.seeding import generator
@@ -30,7 +27,6 @@ from burnish.rewards.canary import RANGE_SLACK
 from burnish.rewards.loaded import LoadedReward, load_reward
 from burnish.rewards.protocol import is_remote
 from burnish.rewards.rubric import RewardSpec
-from burnish.rewards.table import TABLE
 
 OUTPUTS = ("identical", "light", "heavy")
 """What is scored: the target itself; JPEG artefacts all over it; its mean colour and noise."""
@@ -92,20 +88,6 @@ class Check:
         found = [(f"{key:14}  ", text) for key, text in rows.items()]
         found += [("problem: ", text) for text in self.problems]
         return [line for head, text in found for line in _wrapped(head, text)]
-
-
-def spec_from(tree: Mapping[str, Any]) -> RewardSpec:
-    """The spec that a mapping describes; without a name it is called as its kind.
-
-    Raises:
-        ConfigError: every problem with field, got and allowed.
-    """
-    named = {"name": tree["kind"], **tree} if isinstance(tree.get("kind"), str) else tree
-    try:
-        return RewardSpec.model_validate_json(json.dumps(named))
-    except ValidationError as error:
-        problems = [found for detail in error.errors(include_url=False) for found in _problems(dict(detail))]
-        raise ConfigError("the reward is refused", problems) from None
 
 
 def check_reward(spec: RewardSpec) -> Check:
@@ -182,24 +164,6 @@ def _call_seconds(loaded: LoadedReward, name: str) -> float:
         call_reward(loaded.reward, rows.copy(), [example] * loaded.batch, name=name)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def _problems(detail: dict[str, Any]) -> list[Problem]:
-    """What pydantic found, as problems; those that the spec's own validator has found come as they are."""
-    error = detail.get("ctx", {}).get("error")
-    if isinstance(error, ConfigError):
-        unknown = Problem("kind", repr(detail["input"].get("kind")), f"one of {', '.join(TABLE)}", error.message)
-        return list(error.problems) or [unknown]
-    name, _, rest = str(error).partition(": got ")
-    got, found, allowed = rest.partition(", allowed ")
-    if found:
-        return [Problem(name, got, allowed)]
-    field, got = ".".join(map(str, detail["loc"])), repr(detail["input"])
-    if detail["type"] == "missing":
-        return [Problem(field, "nothing", "a value")]
-    if detail["type"] == "extra_forbidden":
-        return [Problem(field, "an unknown key", ", ".join(RewardSpec.model_fields))]
-    return [Problem(field, got, str(detail["msg"]).removeprefix("Input should be "))]
 
 
 def _wrapped(head: str, text: str) -> list[str]:
