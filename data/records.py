@@ -91,12 +91,14 @@ class Geometry:
         height, width: size of the image in pixels.
         references: (height, width) of each reference in pixels.
         box: where the references sit in the image's coordinates, or None where ids start at 0.
+        text_tokens: length of the encoded instruction, 0 where the policy reads none.
     """
 
     height: int
     width: int
     references: tuple[tuple[int, int], ...] = ()
     box: Box | None = None
+    text_tokens: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +148,7 @@ class SamplerSpec:
         eta: noise level of the SDE steps, 0 = ODE.
         shift: static sigma shift, 1 = none.
         logprob_region: "all" or "mask": the elements the log-probability averages over.
+        schedule: "static" or "model": linear sigmas with `shift`, or the policy's own for the image's size.
     """
 
     kind: str
@@ -153,6 +156,7 @@ class SamplerSpec:
     eta: float = 0.0
     shift: float = 1.0
     logprob_region: str = "all"
+    schedule: str = "static"
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,9 @@ class SftConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    trains: Literal["all", "adapter"] = Field(
+        default="all", description="all weights, or the adapter of grpo.adapter, which GRPO then continues"
+    )
     steps: int = Field(default=300, description="optimiser steps; 0 = no supervised stage", ge=0)
     batch: int = Field(default=32, description="examples a step, over all ranks", ge=1)
     micro_batch: int = Field(default=16, description="examples of one geometry in a forward; divides batch", ge=1)

@@ -20,7 +20,7 @@ from burnish.learners.engine import StepInfo
 from burnish.learners.engines import EngineFactory
 from burnish.learners.sft import SftConfig, band_weight, bell_weight, flow_matching_loss, noised, region_weight
 from burnish.learners.trainer import Trainer
-from burnish.policies.protocol import Policy
+from burnish.policies.protocol import HasGuidance, Policy
 
 Chunks = Callable[[int], Sequence[Sequence[Example]]]
 """Step number -> this rank's chunks of that step: `num_micro` chunks of `micro_batch` examples of one geometry."""
@@ -94,7 +94,8 @@ class SftTrainer(Trainer):
         with torch.no_grad():
             clean = self.policy.encode_image(torch.from_numpy(images).to(self.device), conditions[0]).to(self.device)
         sigma, noise = self._draw(chunk, clean, step=step, chunk_number=chunk_number)
-        velocity = self.policy.velocity(noised(clean, noise, sigma), sigma, conditions)
+        predict = self.policy.plain_velocity if isinstance(self.policy, HasGuidance) else self.policy.velocity
+        velocity = predict(noised(clean, noise, sigma), sigma, conditions)
         losses = flow_matching_loss(velocity, clean, noise, weight=self._weight(chunk, conditions))
         return losses * bell_weight(sigma) if self.config.bell else losses
 

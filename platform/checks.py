@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def recipe_problems(recipe: Recipe) -> list[Problem]:
     """Every problem between rooms, in the order of the recipe."""
-    checks = (_engine, _stages, _geometry, _batches, _micro_batches, _rewards, _intervals, _guard)
+    checks = (_engine, _stages, _geometry, _pretrained, _batches, _micro_batches, _rewards, _intervals, _guard)
     return [problem for check in checks for problem in check(recipe)]
 
 
@@ -38,6 +38,8 @@ def _stages(recipe: Recipe) -> Iterator[Problem]:
 
 def _geometry(recipe: Recipe) -> Iterator[Problem]:
     """Images, boxes and crops have to fall on the policy's patch grid."""
+    if recipe.policy.family != "tiny":
+        return  # the token's size stands in the pipeline's own files: encoding refuses what does not fit
     patch = recipe.policy.tiny.patch
     sizes = {
         "data.image_size": recipe.data.image_size,
@@ -48,6 +50,14 @@ def _geometry(recipe: Recipe) -> Iterator[Problem]:
     for field, size in sizes.items():
         if size % patch:
             yield Problem(field, str(size), f"a multiple of policy.tiny.patch ({patch})")
+
+
+def _pretrained(recipe: Recipe) -> Iterator[Problem]:
+    """The weights of a pretrained pipeline stay as they are; what is trained is an adapter on them."""
+    if recipe.policy.family != "tiny" and "sft" in recipe.stages and recipe.sft.trains != "adapter":
+        yield Problem("sft.trains", recipe.sft.trains, f"adapter, for the family {recipe.policy.family}")
+    if recipe.policy.family == "tiny" and recipe.grpo.sampler.schedule == "model":
+        yield Problem("grpo.sampler.schedule", "model", "static: the tiny family has no schedule of its own")
 
 
 def _batches(recipe: Recipe) -> Iterator[Problem]:

@@ -32,7 +32,7 @@ from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
 from burnish.platform.workers import RolloutWorker
 from burnish.policies.lora import add_adapter, export_state, import_state
-from burnish.policies.snapshot import base_digest, load_adapter, load_base, policy_digest
+from burnish.policies.snapshot import load_adapter, load_base, load_start, policy_digest
 from burnish.rollouts.eval_result import EvalResult, merge
 from burnish.rollouts.evaluation import EvalPart, evaluation_specs
 from burnish.rollouts.intervals import Interval
@@ -64,14 +64,12 @@ class Chosen:
 
     def weights(self) -> tuple[PolicyVersion, Mapping[str, np.ndarray]]:
         """Version and trained weights; for the base those of an adapter that changes nothing yet."""
-        policy = load_base(self.base)
-        base = base_digest(policy.module)
+        start = load_start(self.base, self.recipe.grpo.adapter)
         if self.checkpoint is None:
-            add_adapter(policy.module, self.recipe.grpo.adapter)
-            fresh = export_state(policy.module)
-            return PolicyVersion(0, policy_digest(base, fresh)), fresh
+            held = export_state(start.policy.module)
+            return PolicyVersion(0, policy_digest(start.base, held)), held
         state = read_state(self.checkpoint)
-        return PolicyVersion(state.counters["iterations"], policy_digest(base, state.weights)), state.weights
+        return PolicyVersion(state.counters["iterations"], policy_digest(start.base, state.weights)), state.weights
 
 
 def choose_policy(run: Run, name: str | None) -> Chosen:

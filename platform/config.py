@@ -27,7 +27,10 @@ from burnish.platform.pools import PoolConfig
 from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
+from burnish.policies.flux2 import Flux2Config
+from burnish.policies.kontext import KontextConfig
 from burnish.policies.lora import AdapterConfig
+from burnish.policies.qwen_edit import QwenEditConfig
 from burnish.policies.refiner import RefinerConfig
 from burnish.policies.sampling import SamplerConfig
 from burnish.policies.tiny import TinyConfig
@@ -46,8 +49,26 @@ class PolicyConfig(BaseModel):
 
     model_config = _MODEL
 
-    family: Literal["tiny"] = Field(default="tiny", description="name in the policy table")
+    family: Literal["tiny", "kontext", "flux2", "qwen_edit"] = Field(
+        default="tiny", description="name in the policy table"
+    )
     tiny: TinyConfig = Field(default=TinyConfig(), description="shape of the tiny model; read where family is tiny")
+    kontext: KontextConfig | None = Field(default=None, description="FLUX.1-Kontext; read where family is kontext")
+    flux2: Flux2Config | None = Field(default=None, description="FLUX.2-klein; read where family is flux2")
+    qwen_edit: QwenEditConfig | None = Field(
+        default=None, description="Qwen-Image-Edit 2509 or 2511; read where family is qwen_edit"
+    )
+
+    @model_validator(mode="after")
+    def _check_family(self) -> PolicyConfig:
+        if getattr(self, self.family) is None:
+            raise ValueError(f"{self.family}: got nothing, allowed a mapping with path: the family needs it")
+        return self
+
+    @property
+    def config(self) -> BaseModel:
+        """The chosen family's own configuration."""
+        return getattr(self, self.family)
 
 
 class GrpoStage(BaseModel):

@@ -27,19 +27,21 @@ from burnish.platform.checkpoints import commit, load_tensors, save_tensors
 from burnish.platform.config import Recipe
 from burnish.platform.failpoints import fail_point
 from burnish.platform.workers import recipe_source
-from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter
+from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter, reference_active, trainable
+from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
     arrays_digest,
     base_digest,
     load_adapter,
     load_base,
+    load_start,
     new_policy,
     policy_digest,
     save_adapter,
     save_base,
+    save_start,
     snapshot_record,
 )
-from burnish.policies.tiny import TinyPolicy
 
 
 class LearnerWorker:
@@ -58,7 +60,7 @@ class LearnerWorker:
         self._world = world
         self._source = recipe_source(recipe)
         self._base = ""
-        self._policy: TinyPolicy | None = None
+        self._policy: Any = None
         self._trainer: Trainer | None = None
         join_ranks(rank=rank, world=world, address=address)
 
@@ -67,7 +69,9 @@ class LearnerWorker:
     def begin_sft(self, checkpoint: Path | None) -> None:
         """Build a fresh policy and its trainer; continue from a verified checkpoint where there is one."""
         recipe, config = self._recipe, self._recipe.sft
-        policy = new_policy(recipe.policy.tiny)
+        policy = new_policy(recipe.policy.config)
+        if config.trains == "adapter":
+            add_adapter(policy.module, recipe.grpo.adapter)
         num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
         make = engine_factory(
             recipe.learners.engine,
@@ -105,21 +109,29 @@ class LearnerWorker:
 
     def write_base(self, parent: Path) -> str:
         """Commit the trained policy, or a fresh one where nothing was trained, as `base/`; returns its digest."""
-        trainer, policy = self._trainer, self._policy or new_policy(self._recipe.policy.tiny)
+        trainer, policy = self._trainer, self._policy or new_policy(self._recipe.policy.config)
         if trainer is not None:
             _restore(policy, trainer.averaged() or trainer.publish())
         if self._rank == 0:
-            commit(parent, "base", lambda path: save_base(policy, path))
+            commit(parent, "base", lambda path: self._write_start(policy, path))
         return base_digest(policy.module)
+
+    def _write_start(self, policy: Any, path: Path) -> None:
+        """The base; where fine-tuning trained an adapter, the untouched weights below it and the adapter beside them."""
+        adapted = self._trainer is not None and self._recipe.sft.trains == "adapter"
+        clean = new_policy(self._recipe.policy.config) if adapted and policy.family == "tiny" else policy
+        save_base(clean, path)
+        if adapted:
+            save_start(policy, path)
 
     # -- GRPO -------------------------------------------------------------------------------------------------------
 
     def begin_grpo(self, base: Path, checkpoint: Path | None) -> str:
         """Put an adapter on the base and build the learner; returns the base's digest."""
         recipe, config = self._recipe, self._recipe.grpo
-        policy = load_base(base)
-        digest = base_digest(policy.module)
-        add_adapter(policy.module, config.adapter)
+        start = load_start(base, config.adapter, reference=True)
+        policy, digest = start.policy, start.base
+        reference = reference_active if start.continued else adapter_disabled
         num_micro = grpo_micro_batches(
             config.examples_per_iteration,
             group_size=config.group_size,
@@ -139,7 +151,7 @@ class LearnerWorker:
             policy,
             make,
             config.update,
-            reference=lambda: adapter_disabled(policy.module),
+            reference=lambda: reference(policy.module),
             sample_batch=recipe.rollouts.sample_batch,
             rank=self._rank,
             world=self._world,
@@ -202,13 +214,13 @@ class LearnerWorker:
             base=self._base,
             policy=record["policy_digest"],
             adapter=adapter,
-            sampler=SamplerSpec("ode", sampler.num_steps, shift=sampler.shift),
+            sampler=SamplerSpec("ode", sampler.num_steps, shift=sampler.shift, schedule=sampler.schedule),
             refiner=self._recipe.refiner.model_dump(mode="json"),
             weights="raw",
         )
         (path / "snapshot.json").write_text(json.dumps(snapshot, sort_keys=True, indent=1))
 
-    def _hold(self, policy: TinyPolicy, trainer: Trainer, *, base: str, checkpoint: Path | None) -> None:
+    def _hold(self, policy: Any, trainer: Trainer, *, base: str, checkpoint: Path | None) -> None:
         if self._trainer is not None:
             self._trainer.close()
         self._policy, self._trainer, self._base = policy, trainer, base
@@ -229,7 +241,7 @@ class LearnerWorker:
         leave_ranks()
 
 
-def velocity_difference(one: TinyPolicy, other: TinyPolicy, example: Example) -> float:
+def velocity_difference(one: Policy, other: Policy, example: Example) -> float:
     """Largest |difference| of two policies' velocities on one example, at two noise levels."""
     conditions = one.encode(example)
     latents = one.encode_image(torch.from_numpy(np.array(example.image))[None], conditions).repeat(2, 1, 1)
@@ -261,6 +273,6 @@ def _state_digest(state: TrainerState) -> str:
     return hashlib.sha256(json.dumps([digests, sorted(state.counters.items())]).encode()).hexdigest()
 
 
-def _restore(policy: TinyPolicy, weights: Mapping[str, np.ndarray]) -> None:
-    for name, parameter in policy.module.named_parameters():
+def _restore(policy: Policy, weights: Mapping[str, np.ndarray]) -> None:
+    for name, parameter in trainable(policy.module).items():
         parameter.data.copy_(torch.from_numpy(np.array(weights[name])))

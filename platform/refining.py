@@ -23,7 +23,7 @@ from burnish.platform.manifest import load_verified
 from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
 from burnish.policies.refiner import Refiner, load_refiner
-from burnish.policies.snapshot import load_base
+from burnish.policies.snapshot import load_start
 
 
 def read_request(
@@ -64,7 +64,7 @@ def run_refiner(run: Run, *, name: str | None) -> Refiner:
         return load_refiner(chosen.checkpoint, base=chosen.base)
     training = chosen.recipe.grpo.sampler.spec
     sampler: SamplerSpec = replace(training, kind="ode", eta=0.0)
-    return Refiner(load_base(chosen.base), sampler, chosen.recipe.refiner)
+    return Refiner(load_start(chosen.base, chosen.recipe.grpo.adapter).policy, sampler, chosen.recipe.refiner)
 
 
 def exported_refiner(path: Path) -> Refiner:

@@ -14,6 +14,7 @@ from burnish.platform.checkpoints import commit
 from burnish.platform.config import Recipe
 from burnish.platform.manifest import load_verified
 from burnish.platform.runs import Run
+from burnish.platform.validation import significant
 
 BASE = "base"
 
@@ -49,9 +50,9 @@ def copy_base(origin: Run, run: Run) -> None:
 def _check_shape(base: Path, recipe: Recipe) -> None:
     """The workers build what the base says, so the recipe must say the same."""
     described = json.loads((base / "policy.json").read_text())
-    wanted = json.loads(getattr(recipe.policy, recipe.policy.family).model_dump_json())
+    wanted = significant(recipe.policy.config)
     got = {"family": recipe.policy.family, **wanted}
-    has = {"family": described["family"], **described["config"]}
+    has = {"family": described["family"], **{name: described["config"].get(name) for name in wanted}}
     names = sorted(n for n in got.keys() | has.keys() if got.get(n) != has.get(n))
     if names:
         problems = [Problem(f"policy: {n}", str(got.get(n)), str(has.get(n)), "as the base has it") for n in names]

@@ -16,8 +16,7 @@ from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, Sa
 from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
 from burnish.platform.failpoints import fail_point
-from burnish.policies.lora import add_adapter
-from burnish.policies.snapshot import base_digest, load_base
+from burnish.policies.snapshot import load_start
 from burnish.rewards.batcher import Batcher
 from burnish.rewards.order import RewardOrder
 from burnish.rewards.rubric import RewardSpec
@@ -42,14 +41,12 @@ class RolloutWorker:
         self._examples: dict[tuple[str, int], list[Example]] = {}
 
     def begin(self, base: Path) -> str:
-        """Load the base and put a fresh adapter on it; returns the base's digest."""
+        """Load the base and the adapter that training starts from; returns the base's digest."""
         recipe = self._recipe
-        policy = load_base(base)
-        digest = base_digest(policy.module)
-        add_adapter(policy.module, recipe.grpo.adapter)
+        start = load_start(base, recipe.grpo.adapter)
         self._rollouter = Rollouter(
-            policy,
-            base=digest,
+            start.policy,
+            base=start.base,
             source=self._source,
             config=recipe.rollouts,
             sampler=recipe.grpo.sampler,
@@ -57,7 +54,7 @@ class RolloutWorker:
             seed=self._seed,
             keep_means=recipe.grpo.update.guard,
         )
-        return digest
+        return start.base
 
     def _ready(self) -> Rollouter:
         if self._rollouter is None:

@@ -6,6 +6,7 @@ Adapters stay unfolded: the forward that samples and the forward that learns are
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from burnish.data import seeding
 from burnish.data.errors import ConfigError, Problem
 
 ADAPTER = "default"
+REFERENCE = "reference"
 
 
 class AdapterConfig(BaseModel):
@@ -52,11 +54,48 @@ def add_adapter(module: Any, config: AdapterConfig) -> int:
     alpha: Any = config.alpha  # peft says int and takes any number
     module.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=list(config.target_modules)))
     for name, parameter in module.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()  # master weights, whatever the base's dtype
         if ".lora_A." in name:
             bound = 1.0 / math.sqrt(parameter.shape[1])
             draw = seeding.generator(config.init_seed, "adapter", name).uniform(-bound, bound, tuple(parameter.shape))
             parameter.data.copy_(torch.from_numpy(draw.astype(np.float32)))
     return sum(isinstance(m, BaseTunerLayer) for m in module.modules())
+
+
+def add_reference(module: Any, config: AdapterConfig) -> None:
+    """Add a frozen copy of the adapter: the KL reference where a stage continues a trained adapter."""
+    from peft import LoraConfig
+
+    flags = {name: p.requires_grad for name, p in module.named_parameters()}
+    alpha: Any = config.alpha
+    shape = LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=list(config.target_modules))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # a second adapter is meant
+        module.add_adapter(shape, adapter_name=REFERENCE)
+    parameters = dict(module.named_parameters())
+    for name, parameter in parameters.items():
+        if f".{REFERENCE}." in name:
+            parameter.data = parameters[name.replace(f".{REFERENCE}.", f".{ADAPTER}.")].detach().clone()
+    _activate(module, ADAPTER, flags)
+
+
+@contextmanager
+def reference_active(module: Any) -> Iterator[None]:
+    """Run the frozen copy instead of the adapter that is trained."""
+    flags = {name: p.requires_grad for name, p in module.named_parameters()}
+    _activate(module, REFERENCE, flags)
+    try:
+        yield
+    finally:
+        _activate(module, ADAPTER, flags)
+
+
+def _activate(module: Any, name: str, flags: Mapping[str, bool]) -> None:
+    """Switch adapters; peft moves requires_grad along, which must stay where the optimiser found it."""
+    module.set_adapter(name)
+    for key, parameter in module.named_parameters():
+        parameter.requires_grad_(flags.get(key, False))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from burnish.data.records import Conditions, Example
@@ -48,4 +49,22 @@ class Policy(Protocol):
 
     def decode(self, latents: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """Images [B,3,H,W] in [0,1] of latents [B,N,C]."""
+        ...
+
+
+@runtime_checkable
+class HasSchedule(Protocol):
+    """A policy whose own pipeline fixes the sigmas for a size."""
+
+    def sigmas(self, num_steps: int, conditions: Conditions) -> np.ndarray:
+        """Sigmas float32 [S+1], from at most 1 down to 0."""
+        ...
+
+
+@runtime_checkable
+class HasGuidance(Protocol):
+    """A policy whose `velocity` is guided; supervised fine-tuning fits the plain one."""
+
+    def plain_velocity(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: list[Conditions]) -> torch.Tensor:
+        """Velocity [B,N,C] without guidance; arguments as `Policy.velocity`."""
         ...

@@ -15,8 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.data import seeding
+from burnish.data.errors import ConfigError, Problem
 from burnish.data.records import Conditions, SamplerSpec
-from burnish.policies.protocol import Policy
+from burnish.policies.protocol import HasSchedule, Policy
 from burnish.policies.schedule import sigmas
 from burnish.policies.steps import transition
 
@@ -34,6 +35,9 @@ class SamplerConfig(BaseModel):
     num_steps: int = Field(default=4, description="S, denoising steps", ge=2)
     eta: float = Field(default=0.7, description="noise level of the SDE steps", gt=0.0, le=2.0, allow_inf_nan=False)
     shift: float = Field(default=1.0, description="static sigma shift, 1 = none", gt=0.0, allow_inf_nan=False)
+    schedule: Literal["static", "model"] = Field(
+        default="static", description="sigmas: linear with `shift`, or as the model's own pipeline for the image's size"
+    )
     logprob_region: Literal["all", "mask"] = Field(
         default="mask", description="elements the log-probability averages over"
     )
@@ -63,7 +67,7 @@ class SamplerConfig(BaseModel):
     @property
     def spec(self) -> SamplerSpec:
         """The record that travels with each trajectory."""
-        return SamplerSpec(self.kind, self.num_steps, self.eta, self.shift, self.logprob_region)
+        return SamplerSpec(self.kind, self.num_steps, self.eta, self.shift, self.logprob_region, self.schedule)
 
 
 def draw_window(config: SamplerConfig, *, seed: int, iteration: int, example_id: str) -> tuple[int, ...]:
@@ -72,9 +76,18 @@ def draw_window(config: SamplerConfig, *, seed: int, iteration: int, example_id:
     return tuple(sorted(config.window[i] for i in picked))
 
 
-def schedule(spec: SamplerSpec) -> np.ndarray:
-    """Sigmas float32 [S+1] of a sampler."""
-    return sigmas(spec.num_steps, shift=spec.shift)
+def schedule(spec: SamplerSpec, policy: Policy, conditions: Conditions) -> np.ndarray:
+    """Sigmas float32 [S+1] of a sampler; those of `schedule: model` depend on the image's size.
+
+    Raises:
+        ConfigError: `schedule: model` for a policy without a schedule of its own.
+    """
+    if spec.schedule == "static":
+        return sigmas(spec.num_steps, shift=spec.shift)
+    if not isinstance(policy, HasSchedule):
+        problem = Problem("grpo.sampler.schedule", spec.schedule, f"static for the family {policy.family}")
+        raise ConfigError("this policy has no schedule of its own", [problem])
+    return policy.sigmas(spec.num_steps, conditions)
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ class Path:
         final: [B,N,C] latents at the last sigma reached.
         latents, next_latents, means: K entries of [B,N,C], one a trained step.
         stds: K floats. log_probs: K entries of [B].
+        sigmas: float32 [S+1], the schedule.
         num_forwards: rows times transformer calls.
     """
 
@@ -94,6 +108,7 @@ class Path:
     means: tuple[torch.Tensor, ...]
     stds: tuple[float, ...]
     log_probs: tuple[torch.Tensor, ...]
+    sigmas: np.ndarray
     num_forwards: int
 
 
@@ -119,7 +134,8 @@ def integrate(
         step_noise: step index -> [B,N,C] standard normal noise.
         span: half-open range of steps, default the whole schedule.
     """
-    levels = [float(s) for s in schedule(sampler)]
+    timetable = schedule(sampler, policy, conditions[0])
+    levels = [float(s) for s in timetable]
     ode = replace(sampler, kind="ode")
     region = torch.from_numpy(np.array(conditions[0].arrays["region"])).to(start.device)
     first, stop = span or (0, sampler.num_steps)
@@ -147,6 +163,7 @@ def integrate(
         means=tuple(step.mean for _, step in kept),
         stds=tuple(step.std for _, step in kept),
         log_probs=tuple(step.log_prob for _, step in kept),
+        sigmas=timetable,
         num_forwards=(stop - first) * start.shape[0],
     )
 

@@ -8,20 +8,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
-from burnish.data.errors import CheckpointError
+from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import SamplerSpec
-from burnish.policies.lora import ADAPTER, AdapterConfig
-from burnish.policies.tiny import TinyConfig, TinyPolicy, build_transformer
+from burnish.policies.families import FAMILIES, LORA_WRITERS, family_of
+from burnish.policies.lora import ADAPTER, AdapterConfig, add_adapter, add_reference, export_state, import_state
+from burnish.policies.tiny import TinyPolicy
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 FORMAT_VERSION = 1
+START_FILE = "start.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a stage starts: the policy with its adapter, the base's digest, and whether the adapter was trained."""
+
+    policy: Any
+    base: str
+    continued: bool
 
 
 def arrays_digest(arrays: Mapping[str, np.ndarray], *, prefix: str = "") -> str:
@@ -35,8 +47,15 @@ def arrays_digest(arrays: Mapping[str, np.ndarray], *, prefix: str = "") -> str:
 
 
 def base_digest(module: torch.nn.Module) -> str:
-    """Digest of all weights of a module without adapters."""
-    return arrays_digest({name: t.detach().cpu().numpy() for name, t in module.state_dict().items()})
+    """Digest of all weights of a module; adapters on it do not count."""
+    weights = {name: t for name, t in module.state_dict().items() if ".lora_" not in name}
+    return arrays_digest({name.replace(".base_layer.", "."): _bytes_of(t) for name, t in weights.items()})
+
+
+def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor as an array that numpy knows: bfloat16 as its 16 bits."""
+    held = tensor.detach().cpu()
+    return (held.view(torch.int16) if held.dtype is torch.bfloat16 else held).numpy()
 
 
 def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
@@ -44,46 +63,93 @@ def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
     return arrays_digest(trained, prefix=base)
 
 
-def new_policy(config: TinyConfig) -> TinyPolicy:
-    """A policy with freshly drawn weights."""
-    return TinyPolicy(build_transformer(config), config)
+def new_policy(config: Any) -> Any:
+    """A policy at its starting weights: freshly drawn (tiny), or those of a pretrained pipeline."""
+    return family_of(config).build(config)
 
 
-def save_base(policy: TinyPolicy, path: Path) -> str:
-    """Write weights and config where `load_base` finds them; returns the base digest."""
-    module: Any = policy.module
-    module.save_pretrained(path / "transformer", safe_serialization=True)
-    (path / "policy.json").write_text(json.dumps({"family": policy.family, "config": policy.config.model_dump()}))
-    return base_digest(module)
+def save_base(policy: Any, path: Path) -> str:
+    """Write what `load_base` needs; returns the base digest.
+
+    The tiny policy is written whole. Of a pretrained one only the place and the digest are: a run does not copy 24 GB.
+    """
+    described = {"family": policy.family, "config": policy.config.model_dump(mode="json")}
+    digest = base_digest(policy.module)
+    if FAMILIES[policy.family].pretrained:
+        place = Path(policy.config.path)
+        described["config"]["path"] = str(place.resolve()) if place.is_dir() else policy.config.path
+        described["base_digest"] = digest
+    else:
+        policy.module.save_pretrained(path / "transformer", safe_serialization=True)
+    (path / "policy.json").write_text(json.dumps(described))
+    return digest
 
 
-def load_base(path: Path) -> TinyPolicy:
-    """Load a policy written by `save_base`.
+def load_base(path: Path) -> Any:
+    """Load a policy written by `save_base`, without any adapter.
 
     Raises:
-        CheckpointError: the folder does not hold one.
+        CheckpointError: the folder does not hold one, or the pretrained weights it names have changed.
     """
-    from diffusers import FluxTransformer2DModel
-
     try:
         described = json.loads((path / "policy.json").read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"no policy in {path.name}: policy.json is missing") from error
-    config = TinyConfig.model_validate_json(json.dumps(described["config"]))
+    family = FAMILIES[described["family"]]
+    config = family.config.model_validate_json(json.dumps(described["config"]))
+    if not family.pretrained:
+        return _load_tiny(path, config)
+    policy: Any = family.build(config)
+    found = base_digest(policy.module)
+    if found != described["base_digest"]:
+        problem = Problem("policy.path", found[:12], described["base_digest"][:12], "the weights the run started from")
+        raise CheckpointError("the pretrained weights have changed", [problem])
+    return policy
+
+
+def _load_tiny(path: Path, config: Any) -> TinyPolicy:
+    from diffusers import FluxTransformer2DModel
+
     module = FluxTransformer2DModel.from_pretrained(
         path / "transformer", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
     )
     return TinyPolicy(module.eval(), config)
 
 
+def save_start(policy: Any, path: Path) -> None:
+    """Write the trained adapter beside the base: GRPO continues it."""
+    save_file({name: torch.from_numpy(value) for name, value in export_state(policy.module).items()}, path / START_FILE)
+
+
+def load_start(path: Path, config: AdapterConfig, *, reference: bool = False) -> Start:
+    """The base with the adapter that training starts from: the fine-tuned one where there is one, else a fresh one.
+
+    Args:
+        path: the base's folder, verified.
+        config: shape of the adapter.
+        reference: keep a frozen second copy of a fine-tuned adapter, for the KL term.
+    """
+    policy = load_base(path)
+    digest = base_digest(policy.module)
+    add_adapter(policy.module, config)
+    continued = (path / START_FILE).is_file()
+    if continued:
+        state = {name: value.numpy() for name, value in load_file(path / START_FILE).items()}
+        import_state(policy.module, state)
+        if reference:
+            add_reference(policy.module, config)
+    return Start(policy, digest, continued)
+
+
 def save_adapter(module: Any, path: Path) -> None:
     """Write the adapter as diffusers' pipelines load it, alpha included."""
-    from diffusers.loaders import FluxLoraLoaderMixin
+    from diffusers.loaders import lora_pipeline
     from diffusers.training_utils import _collate_lora_metadata
     from peft import get_peft_model_state_dict
 
     layers: dict[str, Any] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
-    FluxLoraLoaderMixin.save_lora_weights(
+    writer = getattr(lora_pipeline, LORA_WRITERS[type(module).__name__])
+    writer.save_lora_weights(
         path,
         transformer_lora_layers=layers,
         weight_name=ADAPTER_FILE,

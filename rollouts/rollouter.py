@@ -30,7 +30,7 @@ from burnish.data.records import (
 from burnish.data.sources import Source
 from burnish.policies.lora import export_state, import_state
 from burnish.policies.protocol import Policy
-from burnish.policies.sampling import Path, SamplerConfig, draw_window, integrate, keyed_noise, render, schedule
+from burnish.policies.sampling import Path, SamplerConfig, draw_window, integrate, keyed_noise, render
 from burnish.policies.snapshot import policy_digest
 
 EVALUATION_SEED = 0
@@ -218,7 +218,7 @@ class Rollouter:
             sample_index=sample,
             latents=stacked(path.latents),
             next_latents=stacked(path.next_latents),
-            sigmas=schedule(self.sampler.spec),
+            sigmas=path.sigmas,
             steps=steps,
             stds=np.array(path.stds, dtype=np.float32),
             log_probs=stacked(path.log_probs),

@@ -1,6 +1,10 @@
 """A tiny policy and examples for it."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from burnish.data import seeding
 from burnish.data.records import Example, Reference
 from burnish.policies.snapshot import new_policy
 from burnish.policies.tiny import TinyConfig, TinyPolicy
+from burnish.policies.tiny_models import make_tiny_models
 
 
 def drawn(shape: tuple[int, ...], *key: str) -> np.ndarray:
@@ -33,3 +38,22 @@ def example() -> Callable[..., Example]:
 def policy() -> TinyPolicy:
     """A fresh tiny policy."""
     return new_policy(TinyConfig(num_layers=1, num_single_layers=1))
+
+
+@pytest.fixture(scope="session")
+def pipelines() -> ModuleType:
+    """The module `pipelines.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("policy_pipelines", Path(__file__).parent / "pipelines.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny pipelines of the real families, on disk."""
+    folder = tmp_path_factory.mktemp("models")
+    make_tiny_models(folder)
+    return folder

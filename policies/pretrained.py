@@ -1,0 +1,274 @@
+"""What the real families share: a diffusers pipeline, of which the transformer is trained and all else stays frozen.
+
+Encoding, packing and schedules are the pipeline's own methods, so that a sample without noise equals what the stock
+pipeline makes. A family adds its text, its position ids and its forward. Legend: B batch, N latent tokens, M tokens of
+the images that condition, C packed latent channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from burnish.data.errors import ConfigError, DataError, Problem
+from burnish.data.records import Conditions, Example, Geometry
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Texts = dict[str, np.ndarray]
+
+
+class PretrainedConfig(BaseModel):
+    """Where a pretrained pipeline is and how it computes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str = Field(
+        description="directory of a diffusers pipeline, or a hub id; the base's digest stands for its content",
+        min_length=1,
+        json_schema_extra={"run_option": True},
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="weights of the frozen parts, and the autocast of the forward; adapters and log-probs stay float32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: cuda where there is one", json_schema_extra={"run_option": True}
+    )
+    max_sequence_length: int = Field(default=512, description="tokens of the instruction", ge=8)
+    mask_input: bool = Field(
+        default=False, description="show the mask as one more image after the input (RefineAnything section 3.1)"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="compute activations twice instead of keeping them")
+    vae_tiling: bool = Field(default=False, description="decode in tiles and slices: less memory")
+    compile_blocks: bool = Field(default=False, description="torch.compile of the repeated transformer blocks")
+
+
+def load_pipeline(class_name: str, config: PretrainedConfig) -> Any:
+    """A stock pipeline in eval mode, on its device.
+
+    Raises:
+        ConfigError: nothing there, or a pipeline of another class.
+    """
+    import diffusers
+
+    expected: Any = getattr(diffusers, class_name)
+    local = Path(config.path).is_dir()
+    try:
+        with _quiet():
+            pipeline = expected.from_pretrained(
+                config.path,
+                revision=config.revision,
+                dtype=DTYPES[config.dtype],
+                use_safetensors=True,
+                local_files_only=local,
+            )
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        problem = Problem("policy.path", config.path, f"a directory or hub id of a {class_name}", str(error)[:200])
+        raise ConfigError("the pretrained pipeline cannot be loaded", [problem]) from error
+    pipeline.set_progress_bar_config(disable=True)
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    _tune(pipeline, config)
+    return pipeline.to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of other libraries: workers load side by side, and logs are read by people."""
+    import diffusers.utils.logging as of_diffusers
+    import transformers.utils.logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_diffusers.enable_progress_bar()
+        of_transformers.enable_progress_bar()
+
+
+def _tune(pipeline: Any, config: PretrainedConfig) -> None:
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.eval().requires_grad_(False)
+    if config.vae_tiling:
+        pipeline.vae.enable_tiling()
+        pipeline.vae.enable_slicing()
+    if config.gradient_checkpointing:
+        pipeline.transformer.enable_gradient_checkpointing()
+    if config.compile_blocks:
+        pipeline.transformer.compile_repeated_blocks(dynamic=False)
+
+
+class PretrainedPolicy(ABC):
+    """`Policy` over a diffusers pipeline; see `policies/protocol.py` for the shapes.
+
+    Args:
+        pipeline: stock, in eval mode.
+        config: the family's.
+    """
+
+    family: str
+    pipeline_class: str
+
+    def __init__(self, pipeline: Any, config: Any) -> None:
+        self.pipeline = pipeline
+        self.config = config
+        self.module: torch.nn.Module = pipeline.transformer
+
+    # -- what a family adds -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _latents(self, images: torch.Tensor) -> torch.Tensor:
+        """Packed latents [B,n,C] of images [B,3,H,W] in [-1,1]."""
+
+    @abstractmethod
+    def _pack(self, grid: torch.Tensor) -> torch.Tensor:
+        """Packed [1,n,C] of a latent grid [1,c,h,w]."""
+
+    @abstractmethod
+    def _pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Images [B,3,H,W] in [-1,1] of packed latents."""
+
+    @abstractmethod
+    def _texts(self, example: Example) -> Texts:
+        """Arrays of the instruction, each without a batch dimension; `text` [L,D] among them."""
+
+    @abstractmethod
+    def _mu(self, num_tokens: int, num_steps: int) -> float:
+        """The schedule's dynamic shift."""
+
+    @abstractmethod
+    def _forward(
+        self, hidden: torch.Tensor, sigma: torch.Tensor, conditions: Sequence[Conditions], *, guided: bool
+    ) -> torch.Tensor:
+        """Velocity of all tokens, [B,N+M,C]."""
+
+    # -- Policy -----------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(self.module.parameters()).device
+
+    @property
+    def token(self) -> int:
+        """Pixels on a side of a latent token: VAE factor times the 2x2 packing."""
+        return int(self.pipeline.vae_scale_factor) * 2
+
+    @torch.no_grad()
+    def encode(self, example: Example) -> Conditions:
+        """Latents of the input, the mask where the recipe shows it, and the references; text; region.
+
+        Raises:
+            DataError: neither an image, a mask nor a target says the size, or a side is no multiple of the token.
+        """
+        height, width = self._frame(example)
+        images = self.images(example)
+        sizes = tuple((image.shape[1], image.shape[2]) for image in images)
+        for side in (height, width, *(side for size in sizes for side in size)):
+            if side % self.token:
+                raise DataError(f"{example.id!r}: sides of {sizes} must be multiples of {self.token} px")
+        packed = [self._latents(self._signed(image[None]))[0] for image in images]
+        mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
+        region = self._region(torch.from_numpy(np.array(mask)))
+        empty = torch.zeros(0, region.shape[1])
+        texts = self._texts(example)
+        geometry = Geometry(height, width, sizes, text_tokens=sum(t.shape[0] for t in texts.values()))
+        arrays = {"context": _numpy(torch.cat(packed) if packed else empty), "region": _numpy(region), **texts}
+        return Conditions(example.id, geometry, arrays)
+
+    def images(self, example: Example) -> list[np.ndarray]:
+        """Images that condition, in order: input, mask (where `mask_input`), references; float32 [3,h,w] in [0,1]."""
+        images = [] if example.image is None else [example.image]
+        if self.config.mask_input and example.mask is not None:
+            images.append(np.repeat(example.mask, 3, axis=0))
+        return images + [reference.image for reference in example.references]
+
+    def _frame(self, example: Example) -> tuple[int, int]:
+        known = [a.shape[1:] for a in (example.image, example.mask, example.target) if a is not None]
+        if not known:
+            raise DataError(f"{example.id!r} has no image, mask or target, so its size is not known")
+        return known[0][0], known[0][1]
+
+    def _signed(self, images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(images)).to(self.device, self.pipeline.vae.dtype) * 2.0 - 1.0
+
+    def _region(self, mask: torch.Tensor) -> torch.Tensor:
+        """[N,C], 1 where any pixel under a latent is to be edited."""
+        grid = torch.nn.functional.max_pool2d(mask[None], int(self.pipeline.vae_scale_factor))
+        channels = int(self.module.config.in_channels) // 4
+        return self._pack(grid.expand(-1, channels, -1, -1))[0]
+
+    def latent_shape(self, conditions: Conditions) -> tuple[int, int]:
+        """(N, C) of the noise that a sample starts from."""
+        return conditions.arrays["region"].shape
+
+    def sigmas(self, num_steps: int, conditions: Conditions) -> np.ndarray:
+        """The stock pipeline's schedule for this size, float32 [S+1]."""
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        base = np.linspace(1.0, 1.0 / num_steps, num_steps)
+        scheduler.set_timesteps(sigmas=base, mu=self._mu(self.latent_shape(conditions)[0], num_steps))
+        return scheduler.sigmas.float().cpu().numpy().astype(np.float32)
+
+    @torch.no_grad()
+    def encode_image(self, images: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """Latents [B,N,C] float32 of images [B,3,H,W] in [0,1]."""
+        return self._latents(images.to(self.device, self.pipeline.vae.dtype) * 2.0 - 1.0).float()
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """Images [B,3,H,W] float32 in [0,1]; values outside are clipped."""
+        geometry = conditions.geometry
+        pixels = self._pixels(latents.detach().to(self.pipeline.vae.dtype), geometry.height, geometry.width)
+        return (pixels.float() / 2.0 + 0.5).clamp(0.0, 1.0)
+
+    def velocity(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: list[Conditions]) -> torch.Tensor:
+        """Velocity [B,N,C] float32 as sampling uses it: with the family's guidance."""
+        return self._velocity(latents, sigma, conditions, guided=True)
+
+    def plain_velocity(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: list[Conditions]) -> torch.Tensor:
+        """Velocity [B,N,C] float32 without guidance: what supervised fine-tuning fits."""
+        return self._velocity(latents, sigma, conditions, guided=False)
+
+    def _velocity(
+        self, latents: torch.Tensor, sigma: torch.Tensor, conditions: list[Conditions], *, guided: bool
+    ) -> torch.Tensor:
+        dtype = DTYPES[self.config.dtype]
+        hidden = torch.cat([latents, self.stacked(conditions, "context", torch.float32)], dim=1).to(dtype)
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
+            output = self._forward(hidden, sigma.to(dtype), conditions, guided=guided)
+        return output[:, : latents.shape[1]].float()
+
+    def stacked(self, conditions: Sequence[Conditions], name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """[B,...] of one array of the conditions; a group repeats one object, which is read once."""
+        first = conditions[0]
+        if all(c is first for c in conditions):
+            one = torch.from_numpy(np.array(first.arrays[name]))
+            stacked = one.expand(len(conditions), *one.shape)
+        else:
+            stacked = torch.from_numpy(np.stack([c.arrays[name] for c in conditions]))
+        return stacked.to(self.device, dtype or DTYPES[self.config.dtype])
+
+
+def pil(image: np.ndarray) -> Image.Image:
+    """8-bit picture of float32 [3,h,w] in [0,1], as pipelines take them."""
+    return Image.fromarray((image.transpose(1, 2, 0) * 255.0 + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
+
+
+def numpy_texts(tensors: Mapping[str, torch.Tensor]) -> Texts:
+    """The text tensors as float32 arrays; bfloat16 values are kept exactly."""
+    return {name: _numpy(tensor) for name, tensor in tensors.items()}
