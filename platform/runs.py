@@ -187,7 +187,7 @@ class RunStore:
         return True
 
     def _fresh_directory(self, recipe: str, seed: int, now: time.struct_time) -> Path:
-        name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-._")[:24] or "run"
+        name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-._")[:24].rstrip("-._") or "run"
         while True:
             unique = hashlib.blake2b(f"{os.getpid()}:{time.time_ns()}".encode(), digest_size=2).hexdigest()
             path = self.root / check_run_id(f"{name}-{seed}-{time.strftime('%Y%m%d%H%M%S', now)}-{unique}")

@@ -33,6 +33,9 @@ class AdapterConfig(BaseModel):
         default=("to_q", "to_k", "to_v", "proj_mlp", "proj_out", "x_embedder", "norm_out.linear"),
         description="names, or ends of names, of the linear layers that get an adapter",
     )
+    num_modules: int | None = Field(
+        default=None, description="layers the names must bind, or the run is refused; null = any number", ge=1
+    )
     init_seed: int = Field(default=0, description="seed of the A matrices; B starts at zero", ge=0)
 
 
@@ -45,14 +48,10 @@ def add_adapter(module: Any, config: AdapterConfig) -> int:
     from peft import LoraConfig
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    names = {n for n, m in module.named_modules() if isinstance(m, torch.nn.Linear)}
-    unknown = [t for t in config.target_modules if not any(n == t or n.endswith(f".{t}") for n in names)]
-    if unknown:
-        problem = Problem("grpo.adapter.target_modules", str(unknown), "names of linear layers of the policy")
-        raise ConfigError("The adapter fits no layer.", [problem])
+    targets = _targets(module, config)
     module.requires_grad_(False)
     alpha: Any = config.alpha  # peft says int and takes any number
-    module.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=list(config.target_modules)))
+    module.add_adapter(LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=targets))
     for name, parameter in module.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()  # master weights, whatever the base's dtype
@@ -63,13 +62,29 @@ def add_adapter(module: Any, config: AdapterConfig) -> int:
     return sum(isinstance(m, BaseTunerLayer) for m in module.modules())
 
 
+def _targets(module: Any, config: AdapterConfig) -> list[str]:
+    """Full names of the linear layers that the configuration means: `to_out` may also be a list of layers."""
+    names = [n.replace(".base_layer", "") for n, m in module.named_modules() if isinstance(m, torch.nn.Linear)]
+    names = [n for n in names if ".lora_" not in n]
+    found = {t: [n for n in names if n == t or n.endswith(f".{t}")] for t in config.target_modules}
+    unknown = [t for t, hits in found.items() if not hits]
+    if unknown:
+        problem = Problem("grpo.adapter.target_modules", str(unknown), "names of linear layers of the policy")
+        raise ConfigError("The adapter fits no layer.", [problem])
+    bound = [n for n in names if any(n in hits for hits in found.values())]
+    if config.num_modules is not None and len(bound) != config.num_modules:
+        problem = Problem("grpo.adapter.num_modules", str(config.num_modules), str(len(bound)), "layers that fit")
+        raise ConfigError("The adapter binds another number of layers than the recipe expects.", [problem])
+    return bound
+
+
 def add_reference(module: Any, config: AdapterConfig) -> None:
     """Add a frozen copy of the adapter: the KL reference where a stage continues a trained adapter."""
     from peft import LoraConfig
 
     flags = {name: p.requires_grad for name, p in module.named_parameters()}
     alpha: Any = config.alpha
-    shape = LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=list(config.target_modules))
+    shape = LoraConfig(r=config.rank, lora_alpha=alpha, target_modules=_targets(module, config))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # a second adapter is meant
         module.add_adapter(shape, adapter_name=REFERENCE)

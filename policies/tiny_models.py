@@ -115,7 +115,7 @@ def tiny_flux2(seed: int = 0) -> Any:
     )
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "head_dim": 8}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    text = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(vocab_size=VOCABULARY, **shape, **heads))
+    text = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=1, **shape, **heads))
     tokenizer = _tokenizer(*_QWEN_WORDS[:2])
     tokenizer.chat_template = _CHAT
     return diffusers.Flux2KleinPipeline(
@@ -177,6 +177,8 @@ def _qwen_vl() -> tuple[Any, Any]:
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
             "rope_scaling": {"type": "default", "rope_type": "default", "mrope_section": [1, 1, 2]},
         },
         vision_config={"depth": 2, "hidden_size": 16, "out_hidden_size": 16, "intermediate_size": 32, "num_heads": 2},
@@ -185,7 +187,7 @@ def _qwen_vl() -> tuple[Any, Any]:
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    processor = transformers.Qwen2_5_VLProcessor(
+    processor = transformers.Qwen2VLProcessor(
         transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor()
     )
     return processor, transformers.Qwen2_5_VLForConditionalGeneration(config)
