@@ -90,6 +90,9 @@ class DataConfig(BaseModel):
         description="manifest rows share a block only where their boxes are equal; false suits policies whose "
         "reference ids do not depend on the box",
     )
+    on_bad_row: Literal["stop", "skip"] = Field(
+        default="stop", description="manifest rows that cannot be used: refuse the run, or leave them out"
+    )
     block: int = Field(default=16, description="consecutive indices that share one geometry", ge=1, le=4096)
     seed: int = Field(default=0, description="seed of the data, apart from the run's seed", ge=0, lt=2**63)
 

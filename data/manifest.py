@@ -48,6 +48,7 @@ class ManifestSource:
         block: consecutive indices that share one geometry; short blocks are filled with repeated rows.
         by_box: rows share a block only where their boxes are equal.
         thorough: decode every file now; workers that start after the driver's check need not.
+        on_bad_row: "stop" or "skip", see `read_manifest`.
 
     Raises:
         DataError: see `read_manifest`.
@@ -55,8 +56,10 @@ class ManifestSource:
 
     name = "manifest"
 
-    def __init__(self, path: Path, *, block: int, by_box: bool = True, thorough: bool = True) -> None:
-        dealt = _deal(read_manifest(path, thorough=thorough))
+    def __init__(
+        self, path: Path, *, block: int, by_box: bool = True, thorough: bool = True, on_bad_row: str = "stop"
+    ) -> None:
+        dealt = _deal(read_manifest(path, thorough=thorough, on_bad_row=on_bad_row))
         laid = {split: _lay_out(rows, block, by_box) for split, rows in dealt.items()}
         self._rows = {split: rows for split, (rows, _) in laid.items()}
         self._repeats = {split: repeated for split, (_, repeated) in laid.items()}

@@ -210,15 +210,53 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def read_manifest(path: Path, *, thorough: bool = True) -> tuple[Row, ...]:
-    """Read and check every row of a manifest.
+@dataclass(frozen=True)
+class Scan:
+    """A manifest as it was found: the good rows, and one problem for each thing that is wrong.
+
+    Args:
+        rows: usable rows in file order.
+        problems: their fields start with "row N".
+        num_rows: rows in the file, good and bad.
+    """
+
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+    num_rows: int
+
+    @property
+    def num_bad(self) -> int:
+        """Rows that cannot be used."""
+        return self.num_rows - len(self.rows)
+
+
+def read_manifest(path: Path, *, thorough: bool = True, on_bad_row: str = "stop") -> tuple[Row, ...]:
+    """The usable rows of a manifest.
+
+    Args:
+        path, thorough: see `scan_manifest`; with `skip` every file is decoded, so that all processes skip the same.
+        on_bad_row: "stop" refuses a manifest with bad rows; "skip" leaves them out.
+
+    Raises:
+        DataError: no such file, not UTF-8, no usable rows, or (stop) bad rows, with all their problems.
+    """
+    scan = scan_manifest(path, thorough=thorough or on_bad_row == "skip")
+    if scan.problems and (on_bad_row == "stop" or not scan.rows):
+        raise DataError(f"{path}: {scan.num_bad} of {scan.num_rows} rows cannot be used", list(scan.problems))
+    if not scan.rows:
+        raise DataError(f"{path}: holds no rows")
+    return scan.rows
+
+
+def scan_manifest(path: Path, *, thorough: bool = True) -> Scan:
+    """Read and check every row of a manifest; bad rows are described, not raised.
 
     Args:
         path: the JSONL file; paths in it are relative to its folder and stay inside it.
         thorough: decode every image; False looks at headers (masks are always decoded).
 
     Raises:
-        DataError: no such file, not UTF-8, no rows, or bad rows: one `Problem` for each thing that is wrong.
+        DataError: no such file, or not UTF-8.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -237,11 +275,7 @@ def read_manifest(path: Path, *, thorough: bool = True) -> tuple[Row, ...]:
         elif row is not None:
             seen.add(row.id)
             rows.append(row)
-    if problems:
-        raise DataError(f"{path}: {len(problems)} problems in {sum(map(bool, lines))} rows", problems)
-    if not rows:
-        raise DataError(f"{path}: holds no rows")
-    return tuple(rows)
+    return Scan(tuple(rows), tuple(problems), sum(bool(line.strip()) for line in lines))
 
 
 def _read_row(number: int, line: str, folder: Path, thorough: bool) -> tuple[Row | None, list[Problem]]:

@@ -121,7 +121,8 @@ def _folder(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
 
 
 def _manifest(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
-    return ManifestSource(Path(source.path or ""), block=config.block, by_box=config.group_by_box, thorough=thorough)
+    layout = {"block": config.block, "by_box": config.group_by_box, "on_bad_row": config.on_bad_row}
+    return ManifestSource(Path(source.path or ""), thorough=thorough, **layout)
 
 
 SOURCES: dict[str, Callable[[SourceConfig, DataConfig, bool], Source]] = {
@@ -185,6 +186,28 @@ def chunk_indices(
             first = int(permutation(blocks, seed, "data-epoch", epoch)[slot]) * block
         chunks.append(tuple(range(first + part * size, first + (part + 1) * size)))
     return tuple(chunks)
+
+
+def reader_chunks(
+    step: int,
+    *,
+    reader: int,
+    readers: int,
+    num_chunks: int,
+    size: int,
+    block: int,
+    count: int | None = None,
+    seed: int = 0,
+) -> tuple[tuple[int, ...], ...]:
+    """One reader's share of a step's chunks: contiguous, so that all shares in order are the step of one reader.
+
+    Args:
+        reader, readers: which of how many; `readers` divides `num_chunks`.
+        step, num_chunks, size, block, count, seed: see `chunk_indices`.
+    """
+    chunks = chunk_indices(step, num_chunks=num_chunks, size=size, block=block, count=count, seed=seed)
+    share = num_chunks // readers
+    return chunks[reader * share : (reader + 1) * share]
 
 
 def iteration_indices(

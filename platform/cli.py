@@ -18,6 +18,7 @@ import typer
 
 from burnish.data.errors import BurnishError
 from burnish.platform.cli_base import INTERRUPTED, AsJson, RunArg, RunsDir, guarded, one_of, take_overrides
+from burnish.platform.cli_data import data_app
 from burnish.platform.cli_results import register
 from burnish.platform.cli_rewards import rewards_app
 from burnish.platform.console import report_error, table
@@ -33,6 +34,7 @@ app = typer.Typer(
 runs_app = typer.Typer(help="Look at runs and clear old ones away.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(rewards_app, name="rewards")
+app.add_typer(data_app, name="data")
 
 
 @app.command()

@@ -16,7 +16,7 @@ import torch
 
 from burnish.data.errors import CheckpointError
 from burnish.data.records import Example, Group, PolicyVersion, SamplerSpec, UpdatePlan
-from burnish.data.sources import chunk_indices
+from burnish.data.sources import reader_chunks
 from burnish.learners.engine import join_ranks, leave_ranks
 from burnish.learners.engines import engine_factory
 from burnish.learners.learner import Learner
@@ -93,16 +93,16 @@ class LearnerWorker:
     def _chunks(self, step: int) -> list[list[Example]]:
         """This rank's chunks of a step: examples of one geometry each."""
         config, data = self._recipe.sft, self._recipe.data
-        chunks = chunk_indices(
+        own = reader_chunks(
             step,
+            reader=self._rank,
+            readers=self._world,
             num_chunks=config.batch // config.micro_batch,
             size=config.micro_batch,
             block=data.block,
             count=self._source.count("train"),
             seed=data.seed,
         )
-        share = len(chunks) // self._world
-        own = chunks[self._rank * share : (self._rank + 1) * share]
         return [[self._source.example("train", index) for index in chunk] for chunk in own]
 
     # -- the base ---------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class LearnerWorker:
         return base_digest(policy.module)
 
     def _write_start(self, policy: Any, path: Path) -> None:
-        """The base; where fine-tuning trained an adapter, the untouched weights below it and the adapter beside them."""
+        """The base; where fine-tuning trained an adapter, the untouched weights and the adapter beside them."""
         adapted = self._trainer is not None and self._recipe.sft.trains == "adapter"
         clean = new_policy(self._recipe.policy.config) if adapted and policy.family == "tiny" else policy
         save_base(clean, path)

@@ -206,7 +206,7 @@ class PretrainedPolicy(ABC):
     def _region(self, mask: torch.Tensor) -> torch.Tensor:
         """[N,C], 1 where any pixel under a latent is to be edited."""
         grid = torch.nn.functional.max_pool2d(mask[None], int(self.pipeline.vae_scale_factor))
-        channels = int(self.module.config.in_channels) // 4
+        channels = int(self.pipeline.transformer.config.in_channels) // 4
         return self._pack(grid.expand(-1, channels, -1, -1))[0]
 
     def latent_shape(self, conditions: Conditions) -> tuple[int, int]:

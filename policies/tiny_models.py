@@ -80,9 +80,9 @@ def tiny_kontext(seed: int = 0) -> Any:
         axes_dims_rope=(4, 6, 6),
     )
     text: Any = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    ends: Any = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     clip = transformers.CLIPTextModel(transformers.CLIPTextConfig(intermediate_size=64, **text, **ends))
-    t5_shape = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    t5_shape: Any = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     t5 = transformers.T5EncoderModel(transformers.T5Config(vocab_size=VOCABULARY, pad_token_id=2, **t5_shape))
     return diffusers.FluxKontextPipeline(
         scheduler=_scheduler(shift=3.0),
@@ -113,9 +113,11 @@ def tiny_flux2(seed: int = 0) -> Any:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "head_dim": 8}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    text = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=1, **shape, **heads))
+    shape: Any = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "head_dim": 8}
+    heads: Any = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    text = transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=1, **shape, **heads)
+    )
     tokenizer = _tokenizer(*_QWEN_WORDS[:2])
     tokenizer.chat_template = _CHAT
     return diffusers.Flux2KleinPipeline(
@@ -152,7 +154,7 @@ def tiny_qwen_edit(seed: int = 0, *, zero_cond_t: bool = False) -> Any:
         zero_cond_t=zero_cond_t,
     )
     processor, text = _qwen_vl()
-    stretch = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
+    stretch: Any = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
     return diffusers.QwenImageEditPlusPipeline(
         scheduler=_scheduler(shift=1.0, **stretch),
         vae=_drawn(vae, seed),

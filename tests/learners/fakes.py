@@ -21,7 +21,7 @@ from burnish.data.records import (
     UpdatePlan,
 )
 from burnish.policies.protocol import Policy
-from burnish.policies.sampling import integrate, schedule
+from burnish.policies.sampling import integrate
 
 SIDE, PATCH = 4, 2
 TOKENS, CHANNELS = (SIDE // PATCH) ** 2, 3 * PATCH * PATCH
@@ -137,7 +137,7 @@ def _trajectory(path: object, row: int, sample: int, example_id: str, version: P
         sample_index=sample,
         latents=stacked("latents"),
         next_latents=stacked("next_latents"),
-        sigmas=schedule(SAMPLER),
+        sigmas=path.sigmas,
         steps=(0, 2),
         stds=np.array(path.stds, np.float32),
         log_probs=stacked("log_probs"),
