@@ -9,37 +9,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from burnish.data.crops import cut, focus_crop, model_size
 from burnish.data.errors import CheckpointError, DataError, Problem
 from burnish.data.images import resize
-from burnish.data.masks import blend_reach, mask_bbox
+from burnish.data.masks import blend_reach
 from burnish.data.paste import paste_back
-from burnish.data.records import Box, Example, Reference, SamplerSpec
+from burnish.data.records import Example, SamplerSpec
+from burnish.policies.focus import FocusConfig, focus_box, focus_view
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import keyed_noise, render
 from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
 
 
-class RefinerConfig(BaseModel):
-    """How an image of any size meets a model of one size."""
+class RefinerConfig(FocusConfig):
+    """How an image of any size meets a model of one size, and how the result is blended in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    margin: float = Field(
-        default=0.5, description="context round the edit box, in the frame below", ge=0.0, allow_inf_nan=False
-    )
-    margin_frame: Literal["box", "pixels", "area1024"] = Field(
-        default="box",
-        description="what margin counts: box sides, source pixels, or pixels of an image scaled to 1024^2 pixels",
-    )
-    area: int = Field(default=576, description="pixels of the crop as the model sees it", ge=16)
-    multiple: int = Field(default=4, description="sides that the model sees are multiples of this", ge=1)
-    reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
     dilate_size: int = Field(
         default=7, description="side of the square that grows the mask before blending, pixels", ge=1
     )
@@ -74,40 +61,13 @@ class Refiner:
             raise DataError(f"{example.id!r} has no image to refine")
         height, width = example.image.shape[1:]
         mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-        box = self._crop(mask, height, width)
-        generated = self._generate(self._model_view(example, mask, box), seed)
+        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
+        box = focus_box(mask, self.config, min_margin=reach + 1)
+        view = focus_view(replace(example, mask=mask, target=None), self.config, box=box)
+        generated = self._generate(view, seed)
         full = resize(generated, height=box[3] - box[1], width=box[2] - box[0])
         sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
         return paste_back(example.image, full, mask, box=box, **sizes)
-
-    def _crop(self, mask: np.ndarray, height: int, width: int) -> Box:
-        box = mask_bbox(mask)
-        frame, margin = self.config.margin_frame, self.config.margin
-        if frame == "box":
-            margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        return focus_crop(
-            box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=reach + 1
-        )
-
-    def _model_view(self, example: Example, mask: np.ndarray, box: Box) -> Example:
-        assert example.image is not None
-        config = self.config
-
-        def fitted(image: np.ndarray, area: int, method: str) -> np.ndarray:
-            size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=config.multiple)
-            same = size == image.shape[1:]
-            return image if same else resize(image, height=size[0], width=size[1], method=method)
-
-        return replace(
-            example,
-            image=fitted(cut(example.image, box), config.area, "bicubic"),
-            mask=(fitted(cut(mask, box), config.area, "area") > 0).astype(np.float32),
-            references=tuple(
-                Reference(r.kind, fitted(r.image, config.reference_area, "bicubic")) for r in example.references
-            ),
-            target=None,
-        )
 
     def _generate(self, example: Example, seed: int) -> np.ndarray:
         conditions = [self.policy.encode(example)]

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.data import seeding
 from burnish.data.errors import ConfigError, Problem
-from burnish.data.records import Conditions, SamplerSpec
+from burnish.data.records import Conditions, Geometry, SamplerSpec
 from burnish.policies.protocol import HasSchedule, Policy
 from burnish.policies.schedule import sigmas
-from burnish.policies.steps import transition
+from burnish.policies.steps import rounded, transition
 
 StepNoise = Callable[[int], torch.Tensor]
 START = -1
@@ -51,6 +51,11 @@ class SamplerConfig(BaseModel):
         description="compute the ODE steps before the first SDE step once a group; needs shared_initial_noise",
     )
 
+    latent_dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="latents are rounded to this after every step, before the log-probability, and travel so",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> SamplerConfig:
         last = self.num_steps - 1
@@ -67,7 +72,8 @@ class SamplerConfig(BaseModel):
     @property
     def spec(self) -> SamplerSpec:
         """The record that travels with each trajectory."""
-        return SamplerSpec(self.kind, self.num_steps, self.eta, self.shift, self.logprob_region, self.schedule)
+        fields = ("kind", "num_steps", "eta", "shift", "logprob_region", "schedule", "latent_dtype")
+        return SamplerSpec(**{name: getattr(self, name) for name in fields})
 
 
 def draw_window(config: SamplerConfig, *, seed: int, iteration: int, example_id: str) -> tuple[int, ...]:
@@ -139,7 +145,7 @@ def integrate(
     ode = replace(sampler, kind="ode")
     region = torch.from_numpy(np.array(conditions[0].arrays["region"])).to(start.device)
     first, stop = span or (0, sampler.num_steps)
-    x, kept = start, []
+    x, kept = rounded(start, sampler), []
     for index in range(first, stop):
         drawn = index in sde_steps
         sigma = torch.full((x.shape[0],), levels[index], dtype=torch.float32, device=x.device)
@@ -183,6 +189,14 @@ def render(policy: Policy, conditions: Sequence[Conditions], *, sampler: Sampler
     sde_steps = () if sampler.kind == "ode" else tuple(range(sampler.num_steps - 1))
     path = integrate(policy, conditions, sampler=sampler, start=noise(START), sde_steps=sde_steps, step_noise=noise)
     return policy.decode(path.final, conditions[0]).cpu().numpy()
+
+
+def by_geometry(conditions: Sequence[Conditions]) -> list[list[int]]:
+    """Indices of conditions that can share a forward pass, in order of first appearance."""
+    groups: dict[Geometry, list[int]] = {}
+    for index, condition in enumerate(conditions):
+        groups.setdefault(condition.geometry, []).append(index)
+    return list(groups.values())
 
 
 def keyed_noise(policy: Policy, conditions: Sequence[Conditions], *, seed: int, purpose: str) -> StepNoise:

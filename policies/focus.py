@@ -1,0 +1,129 @@
+"""The focused view: what a model sees of an example (Focus-and-Refine, RefineAnything section 3.2).
+
+The refiner crops an image of any size this way, and with `data.crop: focus` so do fine-tuning, GRPO and evaluation:
+one function, so that a model is trained on what it is later shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from burnish.data.crops import cut, focus_crop, model_size
+from burnish.data.images import resize
+from burnish.data.masks import mask_bbox
+from burnish.data.records import Box, Example, Reference
+from burnish.data.sources import Source
+
+_PIXEL_META = ("box", "text", "font")
+"""What `meta` says in the frame's pixels; drawn text that was resized is no longer read by its font."""
+
+
+class FocusConfig(BaseModel):
+    """How an image of any size meets a model of one size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    margin: float = Field(
+        default=0.5, description="context round the edit box, in the frame below", ge=0.0, allow_inf_nan=False
+    )
+    margin_frame: Literal["box", "pixels", "area1024"] = Field(
+        default="box",
+        description="what margin counts: box sides, source pixels, or pixels of an image scaled to 1024^2 pixels",
+    )
+    area: int = Field(default=576, description="pixels of the crop as the model sees it", ge=16)
+    multiple: int = Field(default=4, description="sides that the model sees are multiples of this", ge=1)
+    reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
+
+
+def focus_box(mask: np.ndarray, config: FocusConfig, *, min_margin: int = 0) -> Box:
+    """The crop round the region of a mask [1,H,W], inside the image.
+
+    Args:
+        mask: more than 0 = edit here.
+        config: margin and its frame.
+        min_margin: least margin in source pixels.
+
+    Raises:
+        DataError: the mask is empty.
+    """
+    box = mask_bbox(mask)
+    frame, margin = config.margin_frame, config.margin
+    if frame == "box":
+        margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
+    height, width = mask.shape[1:]
+    return focus_crop(box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=min_margin)
+
+
+def focus_view(example: Example, config: FocusConfig, *, box: Box) -> Example:
+    """The example cropped to a box and resized to the model's sizes; where a size already fits, bit for bit the crop.
+
+    Args:
+        example: image, mask and target of one size; references of any size.
+        config: the model's sizes.
+        box: see `focus_box`.
+    """
+
+    def cropped(image: np.ndarray | None, method: str) -> np.ndarray | None:
+        return None if image is None else _fitted(cut(image, box), config.area, config.multiple, method)
+
+    mask = cropped(example.mask, "area")
+    references = (
+        Reference(r.kind, _fitted(r.image, config.reference_area, config.multiple, "bicubic"))
+        for r in example.references
+    )
+    return replace(
+        example,
+        image=cropped(example.image, "bicubic"),
+        mask=None if mask is None else (mask > 0).astype(np.float32),
+        references=tuple(references),
+        target=cropped(example.target, "bicubic"),
+    )
+
+
+def focused(example: Example, config: FocusConfig) -> Example:
+    """The focused view of a training example, its `meta` in the view's pixels; one without a mask is taken whole."""
+    known = next((a for a in (example.mask, example.image, example.target) if a is not None), None)
+    if known is None:
+        return example
+    height, width = known.shape[1:]
+    whole = (0, 0, width, height)
+    view = focus_view(example, config, box=whole if example.mask is None else focus_box(example.mask, config))
+    meta = {name: value for name, value in example.meta.items() if name not in _PIXEL_META}
+    if view.mask is not None:
+        meta["box"] = ",".join(map(str, mask_bbox(view.mask)))
+    return replace(view, meta=meta)
+
+
+class FocusedSource:
+    """A source whose examples are focused views: fine-tuning, GRPO and evaluation see what the refiner shows.
+
+    Args:
+        source: gives whole frames.
+        config: the recipe's crop and sizes.
+    """
+
+    def __init__(self, source: Source, config: FocusConfig) -> None:
+        self.name = source.name
+        self._source = source
+        self._config = config
+
+    def count(self, split: str) -> int | None:
+        """See `Source.count`."""
+        return self._source.count(split)
+
+    def repeats(self, split: str) -> frozenset[int]:
+        """See `Source.repeats`."""
+        return self._source.repeats(split)
+
+    def example(self, split: str, index: int) -> Example:
+        """Example number `index`, focused."""
+        return focused(self._source.example(split, index), self._config)
+
+
+def _fitted(image: np.ndarray, area: int, multiple: int, method: str) -> np.ndarray:
+    size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=multiple)
+    return image if size == image.shape[1:] else resize(image, height=size[0], width=size[1], method=method)
