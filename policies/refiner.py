@@ -18,10 +18,11 @@ from burnish.data.images import resize
 from burnish.data.masks import blend_reach
 from burnish.data.paste import paste_back
 from burnish.data.records import Example, SamplerSpec
+from burnish.policies.digests import base_digest
 from burnish.policies.focus import FocusConfig, focus_box, focus_view
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import keyed_noise, render
-from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
+from burnish.policies.snapshot import FORMAT_VERSION, load_adapter, load_base
 
 
 class RefinerConfig(FocusConfig):
