@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +83,30 @@ def train(
     from burnish.platform.train import train as run_training
 
     return run_training(chosen, options)
+
+
+@app.command("estimate")
+@guarded
+def estimate_recipe(
+    context: typer.Context,
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe or path of a file; default: tiny.")] = None,
+    references: Annotated[int, typer.Option(min=0, max=16, help="References of the example that is counted.")] = 1,
+    tflops: Annotated[
+        float | None, typer.Option(min=1e-3, help="Rate of a process; default: a matrix product on this machine.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Memory and time that a recipe will need, before anything is loaded. `--a.b value` changes the field a.b."""
+    from burnish.platform.config import load_recipe
+    from burnish.platform.estimating import estimate, estimate_text, matrix_rate
+
+    chosen = load_recipe(recipe or "tiny", take_overrides(context, accepted=True))
+    found = estimate(chosen, references=references)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        dtype = getattr(chosen.policy.config, "dtype", "float32")
+        typer.echo(estimate_text(found, rate=tflops * 1e12 if tflops else matrix_rate(dtype)))
 
 
 @app.command()

@@ -24,16 +24,16 @@ class Family:
     Args:
         config: its model in a recipe.
         build: a policy at its starting weights.
-        pretrained: weights come from a pipeline; a run's base names it instead of copying it.
+        pretrained: the class, where weights come from a pipeline; a run's base names that instead of copying it.
     """
 
     config: type[BaseModel]
     build: Callable[[Any], Policy]
-    pretrained: bool = True
+    pretrained: type[PretrainedPolicy] | None = None
 
 
-def _loaded(policy: type[PretrainedPolicy]) -> Callable[[Any], Policy]:
-    return lambda config: policy(load_pipeline(policy.pipeline_class, config), config)
+def _pretrained(config: type[BaseModel], policy: type[PretrainedPolicy]) -> Family:
+    return Family(config, lambda found: policy(load_pipeline(policy.pipeline_class, found), found), policy)
 
 
 LORA_WRITERS = {
@@ -44,10 +44,10 @@ LORA_WRITERS = {
 """Transformer class -> the class of diffusers that writes its adapters as its pipelines load them."""
 
 FAMILIES: dict[str, Family] = {
-    "tiny": Family(TinyConfig, lambda config: TinyPolicy(build_transformer(config), config), pretrained=False),
-    "kontext": Family(KontextConfig, _loaded(KontextPolicy)),
-    "flux2": Family(Flux2Config, _loaded(Flux2Policy)),
-    "qwen_edit": Family(QwenEditConfig, _loaded(QwenEditPolicy)),
+    "tiny": Family(TinyConfig, lambda config: TinyPolicy(build_transformer(config), config)),
+    "kontext": _pretrained(KontextConfig, KontextPolicy),
+    "flux2": _pretrained(Flux2Config, Flux2Policy),
+    "qwen_edit": _pretrained(QwenEditConfig, QwenEditPolicy),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from burnish.data.records import Conditions, Example
+from burnish.data.records import Conditions, Example, Geometry
 from burnish.policies.loading import PretrainedConfig
 from burnish.policies.positions import position_ids
 from burnish.policies.pretrained import PretrainedPolicy, Texts, numpy_texts
@@ -61,6 +61,11 @@ class Flux2Policy(PretrainedPolicy):
             text_encoder_out_layers=self.config.text_layers,
         )
         return text[0]
+
+    def text_shapes(self, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+        """See `PretrainedPolicy`."""
+        shape = (self.config.max_sequence_length, self.pipeline.transformer.config.joint_attention_dim)
+        return dict.fromkeys(("text", "negative") if self.config.guidance > 1.0 else ("text",), shape)
 
     def _mu(self, num_tokens: int, num_steps: int) -> float:
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu

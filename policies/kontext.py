@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
-from burnish.data.records import Conditions, Example
+from burnish.data.records import Conditions, Example, Geometry
 from burnish.policies.loading import PretrainedConfig
 from burnish.policies.positions import position_ids
 from burnish.policies.pretrained import PretrainedPolicy, Texts, numpy_texts
@@ -50,6 +50,12 @@ class KontextPolicy(PretrainedPolicy):
             prompt=example.instruction, prompt_2=None, max_sequence_length=self.config.max_sequence_length
         )
         return numpy_texts({"text": text[0], "pooled": pooled[0]})
+
+    def text_shapes(self, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+        """See `PretrainedPolicy`."""
+        config = self.pipeline.transformer.config
+        length = self.config.max_sequence_length
+        return {"text": (length, config.joint_attention_dim), "pooled": (config.pooled_projection_dim,)}
 
     def _mu(self, num_tokens: int, num_steps: int) -> float:
         get = self.pipeline.scheduler.config.get

@@ -63,6 +63,10 @@ class PretrainedPolicy(ABC):
         """Arrays of the instruction, each without a batch dimension; `text` [L,D] among them."""
 
     @abstractmethod
+    def text_shapes(self, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+        """Shapes of what `_texts` gives for the longest instruction; no encoder is needed to tell."""
+
+    @abstractmethod
     def _mu(self, num_tokens: int, num_steps: int) -> float:
         """The schedule's dynamic shift."""
 

@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from burnish.data.records import Conditions, Example
+from burnish.data.records import Conditions, Example, Geometry
 from burnish.policies.loading import PretrainedConfig
 from burnish.policies.pretrained import PretrainedPolicy, Texts, numpy_texts, pil
 from burnish.policies.schedule import dynamic_shift
+
+PIXELS_A_WORD = 28 * 28
+"""Pixels that the vision-language model reads as one token."""
 
 
 class QwenEditConfig(PretrainedConfig):
@@ -70,6 +73,12 @@ class QwenEditPolicy(PretrainedPolicy):
             prompt=prompt, image=images or None, max_sequence_length=self.config.max_sequence_length
         )
         return text[0]
+
+    def text_shapes(self, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+        """See `PretrainedPolicy`: the instruction, and what the vision-language model makes of every image."""
+        seen = len(geometry.references) * self.config.condition_area // PIXELS_A_WORD
+        shape = (self.config.max_sequence_length + seen, self.pipeline.transformer.config.joint_attention_dim)
+        return dict.fromkeys(("text", "negative") if self.config.guidance > 1.0 else ("text",), shape)
 
     def _mu(self, num_tokens: int, num_steps: int) -> float:
         get = self.pipeline.scheduler.config.get

@@ -17,3 +17,13 @@ def worked() -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
     entries = json.loads((Path(__file__).parent / "worked_examples.json").read_text())
     table = {entry["name"]: (entry["inputs"], entry["expected"]) for entry in entries}
     return table.__getitem__
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny pipelines of the real families, on disk."""
+    from burnish.policies.tiny_models import make_tiny_models
+
+    folder = tmp_path_factory.mktemp("models")
+    make_tiny_models(folder)
+    return folder

@@ -13,7 +13,6 @@ from burnish.data import seeding
 from burnish.data.records import Example, Reference
 from burnish.policies.snapshot import new_policy
 from burnish.policies.tiny import TinyConfig, TinyPolicy
-from burnish.policies.tiny_models import make_tiny_models
 
 
 def drawn(shape: tuple[int, ...], *key: str) -> np.ndarray:
@@ -49,11 +48,3 @@ def pipelines() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny pipelines of the real families, on disk."""
-    folder = tmp_path_factory.mktemp("models")
-    make_tiny_models(folder)
-    return folder

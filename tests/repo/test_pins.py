@@ -18,7 +18,6 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
 }
 BY_DESIGN = {
-    "accelerate": "diffusers' loaders need it",
     "scikit-learn": "its bundled photographs are read by path",
 }
 
