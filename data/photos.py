@@ -156,15 +156,27 @@ def deal(keys: list[str]) -> dict[str, list[str]]:
     return {"train": ordered[held + dev :], "dev": ordered[held : held + dev], "heldout": ordered[:held]}
 
 
-def _check_files(paths: list[Path], *, thorough: bool) -> None:
-    problems = []
+def scan_folder(folder: Path, *, thorough: bool = True) -> tuple[list[Path], list[Problem]]:
+    """The usable images below a folder, sorted, and one problem for each that cannot be used.
+
+    Args:
+        folder: searched recursively.
+        thorough: decode every file; False looks at headers.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    good, problems = [], []
     for path in paths:
         try:
             (load_image if thorough else image_size)(path)
+            good.append(path)
         except DataError as error:
             problems.append(Problem(str(path), "an unusable file", "a whole PNG, JPEG or WebP", error.message))
-    if problems:
-        raise DataError(f"{len(problems)} of {len(paths)} images cannot be used", problems)
+    return good, problems
 
 
 class FolderSource:
@@ -173,20 +185,22 @@ class FolderSource:
     Args:
         folder: holds PNG, JPEG or WebP files; equal files count once; files are dealt to the splits by their sha256.
         config: sizes, defects, references and the data seed.
-        thorough: decode every file, not only its header; workers that start after the driver's check need not.
+        thorough: decode every file, not only its header; workers that start after the driver's check need not. Where
+            bad files are skipped all are decoded, so that all processes skip the same.
 
     Raises:
-        DataError: no such folder, fewer than three different images, or files that cannot be read (all at once).
+        DataError: no such folder, fewer than three different images, or (unless `on_bad_row` is skip) files that
+            cannot be read, all at once.
     """
 
     name = "folder"
 
     def __init__(self, folder: Path, config: DataConfig, *, thorough: bool = True) -> None:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder")
         self._config = config
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        _check_files(paths, thorough=thorough)
+        skip = config.on_bad_row == "skip"
+        paths, problems = scan_folder(folder, thorough=thorough or skip)
+        if problems and not skip:
+            raise DataError(f"{len(problems)} of {len(paths) + len(problems)} images cannot be used", problems)
         files = {sha256_file(path): path for path in reversed(paths)}
         dealt = deal(list(files))
         self.scenes = {split: tuple(Scene(sha, files[sha], sha[:16]) for sha in dealt[split]) for split in SPLITS}

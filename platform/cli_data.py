@@ -26,10 +26,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Read every row and decode every file of a manifest; list all that is wrong."""
-    from burnish.data.rows import scan_manifest
+    from burnish.data.readers import scan_rows
 
     action = one_of("on-bad-row", on_bad_row, ("stop", "skip"))
-    scan = scan_manifest(manifest)
+    scan = scan_rows("manifest", manifest)
     if scan.problems and action == "stop":
         raise DataError(f"{manifest}: {scan.num_bad} of {scan.num_rows} rows cannot be used", list(scan.problems))
     splits = Counter(row.split or "dealt by id" for row in scan.rows)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from burnish.data.errors import DataError
 from burnish.data.layout import DataConfig, SourceConfig
-from burnish.data.rows import scan_manifest
+from burnish.data.readers import scan_rows
 from burnish.data.sources import make_source, reader_chunks
 
 BROKEN = range(0, 1000, 50)
@@ -45,7 +45,7 @@ def ids(source, readers, steps):
 
 
 def test_every_broken_row_is_listed_with_its_reason(manifest):
-    scan = scan_manifest(manifest)
+    scan = scan_rows("manifest", manifest)
     named = {int(problem.field.split(":")[0].removeprefix("row ")) for problem in scan.problems}
     assert named == {number + 1 for number in BROKEN} and (scan.num_bad, scan.num_rows) == (20, 1000)
 
