@@ -1,17 +1,14 @@
-"""`burnish data …`: check a manifest, write the tiny pipelines. It parses and prints; the work is done elsewhere."""
+"""`burnish data …`: check a data set, write the tiny pipelines. It parses and prints; the work is done elsewhere."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from burnish.data.errors import DataError
 from burnish.platform.cli_base import AsJson, guarded, one_of
-from burnish.platform.console import table
 
 data_app = typer.Typer(help="Check data sets and make what runs need.", no_args_is_help=True)
 
@@ -19,31 +16,26 @@ data_app = typer.Typer(help="Check data sets and make what runs need.", no_args_
 @data_app.command("check")
 @guarded
 def check(
-    manifest: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL manifest, see docs/data.md.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder of a data set, see docs/data.md.")],
+    layout: Annotated[
+        str, typer.Option(help="auto: by the path; else manifest, parquet, webdataset, dyref, cases or folder.")
+    ] = "auto",
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=NAME", help="The data set's name of a field; repeatable.")
+    ] = None,
     on_bad_row: Annotated[
         str, typer.Option(metavar="ACTION", help="stop: bad rows are an error; skip: say what would be left out.")
     ] = "stop",
     as_json: AsJson = False,
 ) -> None:
-    """Read every row and decode every file of a manifest; list all that is wrong."""
-    from burnish.data.readers import scan_rows
+    """Read every row and decode every picture of a data set; list all that is wrong."""
+    from burnish.platform.data_check import LAYOUTS, check_data, parse_fields
 
     action = one_of("on-bad-row", on_bad_row, ("stop", "skip"))
-    scan = scan_rows("manifest", manifest)
-    if scan.problems and action == "stop":
-        raise DataError(f"{manifest}: {scan.num_bad} of {scan.num_rows} rows cannot be used", list(scan.problems))
-    splits = Counter(row.split or "dealt by id" for row in scan.rows)
-    shapes = Counter((row.geometry[:2], len(row.references)) for row in scan.rows)
-    if as_json:
-        found: dict[str, Any] = {"rows": scan.num_rows, "bad": scan.num_bad, "splits": dict(splits)}
-        typer.echo(json.dumps(found | {"problems": [vars(problem) for problem in scan.problems]}))
-        return
-    rows = [[f"{h} x {w}", str(count), str(number)] for ((h, w), count), number in sorted(shapes.items())]
-    typer.echo(table(["size", "references", "rows"], rows))
-    typer.echo(", ".join(f"{name}: {number}" for name, number in sorted(splits.items())))
-    for problem in scan.problems:
-        typer.echo(f"left out: {problem.field}: got {problem.got}, allowed {problem.allowed}")
-    typer.echo(f"{len(scan.rows)} of {scan.num_rows} rows can be used")
+    found = check_data(path, layout=one_of("layout", layout, LAYOUTS), fields=parse_fields(field or ()))
+    if action == "stop":
+        found.refuse()
+    typer.echo(json.dumps(found.to_json()) if as_json else found.text())
 
 
 @data_app.command("make-tiny-models")

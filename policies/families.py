@@ -25,11 +25,13 @@ class Family:
         config: its model in a recipe.
         build: a policy at its starting weights.
         pretrained: weights come from a pipeline; a run's base names it instead of copying it.
+        needs_image: it refines an image; the others can also generate one from references and words.
     """
 
     config: type[BaseModel]
     build: Callable[[Any], Policy]
     pretrained: bool = True
+    needs_image: bool = False
 
 
 def _loaded(policy: type[PretrainedPolicy]) -> Callable[[Any], Policy]:
@@ -44,8 +46,10 @@ LORA_WRITERS = {
 """Transformer class -> the class of diffusers that writes its adapters as its pipelines load them."""
 
 FAMILIES: dict[str, Family] = {
-    "tiny": Family(TinyConfig, lambda config: TinyPolicy(build_transformer(config), config), pretrained=False),
-    "kontext": Family(KontextConfig, _loaded(KontextPolicy)),
+    "tiny": Family(
+        TinyConfig, lambda config: TinyPolicy(build_transformer(config), config), pretrained=False, needs_image=True
+    ),
+    "kontext": Family(KontextConfig, _loaded(KontextPolicy), needs_image=True),
     "flux2": Family(Flux2Config, _loaded(Flux2Policy)),
     "qwen_edit": Family(QwenEditConfig, _loaded(QwenEditPolicy)),
 }
