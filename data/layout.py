@@ -86,6 +86,11 @@ class DataConfig(BaseModel):
         description="what the model is shown: the whole frame, or the crop round the region that the refiner shows "
         "(`refiner`), in fine-tuning, GRPO and evaluation alike",
     )
+    masks: Literal["box", "scribble"] = Field(
+        default="box",
+        description="what is damaged and to be restored in drawn sources, photo and folder: the box, or strokes over "
+        "the object in it",
+    )
     degradations: tuple[str, ...] = Field(
         default=(*sorted(DEGRADATIONS), TEXT_CHANGE),
         description="defects to draw from, evenly; text_change applies to drawn text only",

@@ -1,15 +1,22 @@
 """Scribble masks: what a user paints over an object (RefineAnything, data construction).
 
-One to four strokes inside the dilated object, each 2 to 12 % of its side wide, together 2 to 40 % of its area. Called by
-the drawn and the photographed sources and by `quadruples.py`. Legend: H W pixels.
+One to four strokes inside the dilated object, each 2 to 12 % of its side wide, together 2 to 40 % of its area. Called
+by the drawn and the photographed sources and by `quadruples.py`. Legend: H W pixels.
 """
 
 from __future__ import annotations
 
+import itertools
+from typing import Literal
+
 import numpy as np
 
+from burnish.data.crops import put
 from burnish.data.filters import gaussian_blur, luminance
-from burnish.data.masks import dilate, mask_bbox
+from burnish.data.masks import box_mask, dilate, mask_bbox
+from burnish.data.records import Box
+
+Masks = Literal["box", "scribble"]
 
 WIDTH = (0.02, 0.12)
 AREA = (0.02, 0.40)
@@ -81,12 +88,26 @@ def scribble_mask(thing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _nearest(thing, (x1 + x2) / 2, (y1 + y2) / 2, count=max(1, int(AREA[1] / 2 * area)))
 
 
+def region_mask(how: Masks, box: Box, clean: np.ndarray, rng: np.random.Generator, *, side: int) -> np.ndarray:
+    """The region to restore, float32 [1,side,side].
+
+    Args:
+        how: "box": all of it; "scribble": strokes over the object in it.
+        box: half-open, inside the frame.
+        clean: float32 [3,h,w], what the box should hold.
+        rng: keyed generator; not asked where `how` is "box".
+        side: of the frame, in pixels.
+    """
+    whole = box_mask(box, height=side, width=side)
+    return whole if how == "box" else put(0 * whole, scribble_mask(object_mask(clean), rng), box)
+
+
 def _bezier(points: np.ndarray) -> np.ndarray:
     """Positions [n,2] along the Bezier curve of control points [k,2] (de Casteljau)."""
     t = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
     levels = [np.repeat(point[None], _SAMPLES, axis=0) for point in points]
     while len(levels) > 1:
-        levels = [(1 - t) * a + t * b for a, b in zip(levels, levels[1:], strict=False)]
+        levels = [(1 - t) * a + t * b for a, b in itertools.pairwise(levels)]
     return levels[0]
 
 
@@ -102,7 +123,7 @@ def _stamp(curve: np.ndarray, radius: float, shape: tuple[int, ...]) -> np.ndarr
     """Float32 [1,h,w]: 1 within `radius` pixels of the line through the positions [n,2] (x, y)."""
     rows, columns = np.mgrid[0 : shape[-2], 0 : shape[-1]] + 0.5
     covered = np.zeros(shape[-2:], bool)
-    for (ax, ay), (bx, by) in zip(curve, curve[1:], strict=False):
+    for (ax, ay), (bx, by) in itertools.pairwise(curve):
         length = (bx - ax) ** 2 + (by - ay) ** 2
         share = ((columns - ax) * (bx - ax) + (rows - ay) * (by - ay)) / length if length else 0.0
         share = np.clip(share, 0.0, 1.0)
