@@ -1,4 +1,4 @@
-"""A sheet that shows made quadruples to a person: input, marked region, reference, target, and what was done."""
+"""A sheet that shows made quadruples to a person: input, marked region, close-ups, reference, and what was done."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from burnish.data.images import resize, to_uint8
-from burnish.data.masks import dilate
+from burnish.data.masks import dilate, mask_bbox
 from burnish.data.quadruples import Quadruple
+from burnish.data.records import Box
 
-CELL, GAP, HEAD, FOOT = 224, 12, 34, 40
+CELL, GAP, HEAD, FOOT = 256, 12, 34, 40
 _PAPER, _INK, _SOFT, _FRAME = (250, 250, 248), (30, 30, 32), (120, 120, 124), (214, 214, 210)
 _MARK = np.array([1.0, 0.25, 0.1], np.float32)[:, None, None]
-_COLUMNS = ("input", "region", "reference", "target", "region, input", "region, target")
+_COLUMNS = ("input", "region", "close-up of the input", "close-up of the target", "reference")
 
 
 def preview_sheet(quadruples: Sequence[Quadruple], path: Path) -> None:
@@ -50,18 +51,17 @@ def _cells(quadruple: Quadruple) -> tuple[np.ndarray | None, ...]:
     return (
         quadruple.image,
         _marked(quadruple),
-        quadruple.reference,
-        quadruple.target,
         quadruple.image[:, y1:y2, x1:x2],
         quadruple.target[:, y1:y2, x1:x2],
+        quadruple.reference,
     )
 
 
-def _close_up(quadruple: Quadruple) -> tuple[int, int, int, int]:
-    """The region's box with an eighth of its side around, moved into the frame."""
-    x1, y1, x2, y2 = quadruple.box
+def _close_up(quadruple: Quadruple) -> Box:
+    """A square round the mask, with a third of its side around, moved into the frame."""
+    x1, y1, x2, y2 = mask_bbox(quadruple.mask)
     frame = quadruple.target.shape[1]
-    side = min(frame, (x2 - x1) * 5 // 4)
+    side = min(frame, max(32, max(x2 - x1, y2 - y1) * 5 // 3))
     left = min(max(0, (x1 + x2 - side) // 2), frame - side)
     top = min(max(0, (y1 + y2 - side) // 2), frame - side)
     return left, top, left + side, top + side

@@ -1,8 +1,8 @@
 """Quadruples (input, reference, target, instruction) from plain photographs (OmniRefiner and RefineAnything data).
 
-A window of a photograph is the target; a region with detail is chosen in it, a defect is drawn inside the region's mask,
-and the reference is another view of what the region should hold. Every draw is keyed, so the same photographs and seed
-give the same quadruples. Called by `making.py`. Legend: H W pixels.
+A window of a photograph is the target; a region with detail is chosen in it, a defect is drawn inside the region's
+mask, and the reference is another view of what the region should hold. Every draw is keyed, so the same photographs and
+seed give the same quadruples. Called by `making.py`. Legend: H W pixels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scribble masks: what a user paints over an object (RefineAnything, data construction).
 
-One to four strokes inside the dilated object, each 2 to 12 % of its side wide, together 2 to 40 % of its area. Called
-by the drawn and the photographed sources and by `quadruples.py`. Legend: H W pixels.
+One to four strokes inside the dilated object, each 2 to 12 % of its side wide, together 2 to 40 % of its area.
+Called by the drawn and the photographed sources and by `quadruples.py`. Legend: H W pixels.
 """
 
 from __future__ import annotations
@@ -121,15 +121,19 @@ def _polyline(points: np.ndarray) -> np.ndarray:
 
 def _stamp(curve: np.ndarray, radius: float, shape: tuple[int, ...]) -> np.ndarray:
     """Float32 [1,h,w]: 1 within `radius` pixels of the line through the positions [n,2] (x, y)."""
-    rows, columns = np.mgrid[0 : shape[-2], 0 : shape[-1]] + 0.5
-    covered = np.zeros(shape[-2:], bool)
+    covered = np.zeros(shape[-2:], np.float32)
     for (ax, ay), (bx, by) in itertools.pairwise(curve):
+        left, right = int(max(0, min(ax, bx) - radius)), int(max(ax, bx) + radius) + 1
+        top, bottom = int(max(0, min(ay, by) - radius)), int(max(ay, by) + radius) + 1
+        near = covered[top:bottom, left:right]
+        rows, columns = np.mgrid[0 : near.shape[0], 0 : near.shape[1]] + 0.5
+        rows, columns = rows + top, columns + left
         length = (bx - ax) ** 2 + (by - ay) ** 2
         share = ((columns - ax) * (bx - ax) + (rows - ay) * (by - ay)) / length if length else 0.0
         share = np.clip(share, 0.0, 1.0)
         away = (columns - ax - share * (bx - ax)) ** 2 + (rows - ay - share * (by - ay)) ** 2
-        covered |= away <= radius**2
-    return covered.astype(np.float32)[None]
+        near[away <= radius**2] = 1.0
+    return covered[None]
 
 
 def _nearest(thing: np.ndarray, x: float, y: float, *, count: int) -> np.ndarray:
