@@ -21,7 +21,7 @@ from burnish.data.errors import DataError
 from burnish.data.images import save_png, sha256_file
 from burnish.data.photos import Scene, deal, scan_folder
 from burnish.data.preview import preview_sheet
-from burnish.data.quadruples import MakeConfig, Quadruple, make_quadruple
+from burnish.data.quadruples import MakeConfig, Quadruple, has_detail, make_quadruple
 
 MANIFEST, PICTURES, PREVIEW = "rows.jsonl", "pictures", "preview.png"
 PREVIEW_ROWS = 10
@@ -34,7 +34,7 @@ class Made:
     Args:
         rows: in the manifest.
         splits, degradations: name -> rows.
-        flat: photographs without a region with detail; nothing was made of them.
+        flat: photographs without detail; nothing was made of them.
         skipped: files that cannot be used.
     """
 
@@ -64,45 +64,45 @@ def make_data(
         advance: told of every row made.
 
     Raises:
-        DataError: files that cannot be used (all at once), fewer than three photographs, none with detail, or `out`
-            holds something.
+        DataError: files that cannot be used (all at once), fewer than three photographs with detail, or `out` holds
+            something.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: got a folder that holds something, allowed an empty one or none")
-    scenes, skipped = _scenes(images, skip_bad=skip_bad)
+    files, flat, skipped = _photographs(images, config, skip_bad=skip_bad)
+    turns = _turns(files, config.count)
     (out / PICTURES).mkdir(parents=True)
-    rows, shown, flat = [], [], set[str]()
-    for number, (split, scene) in _turns(scenes, config.count):
-        made = None if scene.path.name in flat else make_quadruple(scene, number, config)
+    rows, shown = [], []
+    for number, (split, scene) in turns:
+        made = make_quadruple(scene, number, config)
         if made is None:
-            flat.add(scene.path.name)
             continue
         rows.append(_write(out, number, made, scene=scene, split=split))
         shown += [made] if len(shown) < PREVIEW_ROWS else []
         advance(1)
-    if not rows:
-        raise DataError(f"{images}: none of the photographs has a region with detail")
     preview_sheet(shown, out / PREVIEW)
     aside = out / f".{MANIFEST}"
     aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     aside.replace(out / MANIFEST)
     degradations = Counter(row["meta"]["degradation"] for row in rows)
-    return Made(len(rows), Counter(row["split"] for row in rows), degradations, tuple(sorted(flat)), skipped)
+    return Made(len(rows), Counter(row["split"] for row in rows), degradations, flat, skipped)
 
 
-def _scenes(folder: Path, *, skip_bad: bool) -> tuple[dict[str, list[Scene]], int]:
-    """Split -> its photographs, and how many files cannot be used."""
+def _photographs(folder: Path, config: MakeConfig, *, skip_bad: bool) -> tuple[dict[str, Path], tuple[str, ...], int]:
+    """sha256 -> file of every photograph with detail, the names of those without, and how many cannot be used."""
     paths, problems = scan_folder(folder)
     if problems and not skip_bad:
         raise DataError(f"{len(problems)} of {len(paths) + len(problems)} images cannot be used", problems)
     files = {sha256_file(path): path for path in reversed(paths)}
+    flat = {sha for sha, path in files.items() if not has_detail(path, size=config.size)}
+    kept = {sha: path for sha, path in files.items() if sha not in flat}
+    return kept, tuple(sorted(files[sha].name for sha in flat)), len(problems)
+
+
+def _turns(files: Mapping[str, Path], count: int) -> Iterator[tuple[int, tuple[str, Scene]]]:
+    """Number, split and photograph of each quadruple: all photographs in turn, the splits mixed from the start."""
     dealt = deal(list(files))
-    return {split: [Scene(sha, files[sha], sha[:16]) for sha in shas] for split, shas in dealt.items()}, len(problems)
-
-
-def _turns(scenes: Mapping[str, list[Scene]], count: int) -> Iterator[tuple[int, tuple[str, Scene]]]:
-    """Number and photograph of each quadruple: all photographs in turn, the splits mixed from the start."""
-    columns = ([(split, scene) for scene in found] for split, found in scenes.items())
+    columns = ([(split, Scene(sha, files[sha], sha[:16])) for sha in shas] for split, shas in dealt.items())
     order = [pair for pair in chain.from_iterable(zip_longest(*columns)) if pair is not None]
     return ((number, order[number % len(order)]) for number in range(count))
 

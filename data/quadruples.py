@@ -8,6 +8,7 @@ seed give the same quadruples. Called by `making.py`. Legend: H W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from burnish.data.crops import cut
 from burnish.data.degrade import DEGRADATIONS, bounded, defect, degrade
 from burnish.data.filters import contrast, perspective, snap
-from burnish.data.images import resize
+from burnish.data.images import from_uint8, resize
 from burnish.data.photos import Scene, best_crop, scaled
 from burnish.data.records import Box
 from burnish.data.references import relight
@@ -85,8 +86,18 @@ class Quadruple:
     error: float
 
 
+def has_detail(path: Path, *, size: int) -> bool:
+    """Whether some part of a photograph, shrunk to about `size` pixels, holds detail that can be lost."""
+    whole = scaled(path, min(scaled(path, 1.0, size).shape[-2:]) / size, size)
+    side = size // 4
+    tops = [
+        (y, x) for y in range(0, whole.shape[1] - side + 1, side) for x in range(0, whole.shape[2] - side + 1, side)
+    ]
+    return any(contrast(from_uint8(whole[:, y : y + side, x : x + side])) >= 2 * MIN_CONTRAST for y, x in tops)
+
+
 def make_quadruple(scene: Scene, number: int, config: MakeConfig) -> Quadruple | None:
-    """Quadruple `number`, from one photograph; None where no window of it has a region with detail.
+    """Quadruple `number`, from one photograph; None where none of ATTEMPTS windows has a region with detail.
 
     A defect that cannot be seen is drawn again, stronger; one that is too strong is faded until it is within bounds.
     """

@@ -7,7 +7,7 @@ Called by the drawn and the photographed sources and by `quadruples.py`. Legend:
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,7 +52,8 @@ def object_mask(crop: np.ndarray, *, least: float = 0.1, most: float = 0.95) -> 
     bright = grey > otsu_threshold(grey)
     border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     inside = ~bright if border.mean() > 0.5 else bright
-    labels, count = label(inside)
+    found: Any = label(inside)
+    labels, count = found
     whole = np.ones((1, *grey.shape), np.float32)
     if not count:
         return whole
