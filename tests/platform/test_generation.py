@@ -15,18 +15,10 @@ from burnish.platform.runs import RunStore
 from burnish.platform.summary import closing_lines
 from burnish.policies.tiny_models import make_tiny_models
 
-QUICK = [
-    "--sft.steps",
-    "2",
-    "--grpo.iterations",
-    "1",
-    "--evaluation.count",
-    "2",
-    "--evaluation.every",
-    "0",
-    "--tracking.enabled",
-    "false",
-]
+QUICK = (
+    *("--sft.steps", "2", "--grpo.iterations", "1"),
+    *("--evaluation.count", "2", "--evaluation.every", "0", "--tracking.enabled", "false"),
+)
 
 
 @pytest.fixture(scope="module")
