@@ -113,41 +113,91 @@ DEGRADATIONS: dict[str, Degradation] = {
 }
 
 
-def visible(before: np.ndarray, after: np.ndarray, floor: float) -> bool:
-    """Whether the mean squared error between two crops is at least `floor`."""
-    return float(np.mean((before.astype(np.float64) - after) ** 2)) >= floor
+def defect(before: np.ndarray, after: np.ndarray, inside: np.ndarray | None = None) -> float:
+    """Mean squared error between two crops [3,h,w], over the pixels where `inside` [1,h,w] is 1, or over all."""
+    error = (before.astype(np.float64) - after) ** 2
+    return float(error.mean() if inside is None else error[:, inside[0] > 0].mean())
 
 
-def degrade_crop(crop: np.ndarray, name: str, rng: np.random.Generator, *, floor: float = 0.002) -> np.ndarray:
+def visible(before: np.ndarray, after: np.ndarray, floor: float, inside: np.ndarray | None = None) -> bool:
+    """Whether the mean squared error between two crops (inside the mask) is at least `floor`."""
+    return defect(before, after, inside) >= floor
+
+
+def degrade_crop(
+    crop: np.ndarray,
+    name: str,
+    rng: np.random.Generator,
+    *,
+    floor: float = 0.002,
+    inside: np.ndarray | None = None,
+) -> np.ndarray:
     """A visibly damaged crop, float32 [3,h,w] on the 8-bit grid.
 
     The named defect is drawn up to ATTEMPTS times, stronger each time; a crop that withstands it (a flat one) is
     replaced by ever louder `removal`, which always ends.
+
+    Args:
+        crop: float32 [3,h,w] in [0,1] on the 8-bit grid.
+        name: a key of DEGRADATIONS.
+        rng: keyed generator.
+        floor: least mean squared error, inside the mask where there is one.
+        inside: float32 [1,h,w], 1 = damaged; None = all of the crop.
 
     Raises:
         DataError: unknown name.
     """
     if name not in DEGRADATIONS:
         raise DataError(f"degradation: got {name!r}, allowed {', '.join(DEGRADATIONS)}")
+
+    def damaged(how: Degradation, strength: float) -> np.ndarray:
+        found = snap(how(crop, rng, strength))
+        return found if inside is None else np.where(inside > 0, found, crop)
+
     for attempt in range(ATTEMPTS):
-        result = snap(DEGRADATIONS[name](crop, rng, 1.3**attempt))
-        if visible(crop, result, floor):
+        result = damaged(DEGRADATIONS[name], 1.3**attempt)
+        if visible(crop, result, floor, inside):
             return result
     for loudness in range(2, 100, 2):
-        result = snap(removal(crop, rng, float(loudness)))
-        if visible(crop, result, floor):
+        result = damaged(removal, float(loudness))
+        if visible(crop, result, floor, inside):
             return result
     raise DataError(f"degradation: floor {floor} cannot be reached")
 
 
-def degrade(image: np.ndarray, box: Box, name: str, rng: np.random.Generator, *, floor: float = 0.002) -> np.ndarray:
-    """Damage the box of an image; every pixel outside stays the same, bit for bit.
+def degrade(
+    image: np.ndarray,
+    box: Box,
+    name: str,
+    rng: np.random.Generator,
+    *,
+    floor: float = 0.002,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Damage the box of an image, or what the mask covers of it; every other pixel stays the same, bit for bit.
 
     Args:
-        image: float32 [3,H,W] in [0,1].
+        image: float32 [3,H,W] in [0,1] on the 8-bit grid.
         box: half-open, inside the image.
         name: a key of DEGRADATIONS.
         rng: keyed generator.
-        floor: least mean squared error inside the box.
+        floor: least mean squared error inside the box, or inside the mask.
+        mask: float32 [1,H,W], 1 = damaged; it covers something of the box; None = the whole box.
     """
-    return put(image, degrade_crop(cut(image, box), name, rng, floor=floor), box)
+    inside = None if mask is None else cut(mask, box)
+    return put(image, degrade_crop(cut(image, box), name, rng, floor=floor, inside=inside), box)
+
+
+def bounded(clean: np.ndarray, damaged: np.ndarray, inside: np.ndarray, *, ceiling: float) -> np.ndarray:
+    """The damaged image, faded towards the clean one where its defect exceeds the ceiling; on the 8-bit grid.
+
+    Args:
+        clean, damaged: float32 [3,H,W] in [0,1].
+        inside: float32 [1,H,W], where they differ.
+        ceiling: most mean squared error inside.
+    """
+    result, share = damaged, 1.0
+    while defect(clean, result, inside) > ceiling:
+        share = min(0.95 * share, float(np.sqrt(ceiling / defect(clean, damaged, inside))))
+        result = snap(clean + share * (damaged - clean))
+    return result

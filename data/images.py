@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -30,6 +30,23 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+class Blob(Protocol):
+    """A file inside another one: a member of an archive, a cell of a table. `name` is what errors call it."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        ...
+
+    def read(self) -> bytes:
+        """Its bytes; raises OSError or ValueError where they cannot be had."""
+        ...
+
+
+Picture = Path | Blob
+"""Where the bytes of a picture are."""
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -57,9 +74,10 @@ def _check_header(image: Image.Image, name: str, min_side: int) -> None:
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, name: str, min_side: int) -> Iterator[Image.Image]:
+def _opened(source: Picture | BinaryIO, name: str, min_side: int) -> Iterator[Image.Image]:
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        stream = source if isinstance(source, Path | BytesIO) else BytesIO(source.read())
+        with Image.open(stream, formats=FORMATS) as image:
             _check_header(image, name, min_side)
             yield image
     except DataError:
@@ -74,19 +92,24 @@ def _pixels(image: Image.Image, mode: str) -> np.ndarray:
     return np.asarray(ImageOps.exif_transpose(image).convert(mode), np.uint8)
 
 
-def load_image(path: Path, *, min_side: int = MIN_SIDE) -> np.ndarray:
+def load_image(path: Picture, *, min_side: int = MIN_SIDE) -> np.ndarray:
     """Read a PNG, JPEG or WebP file, upright by its EXIF orientation, as float32 [3,H,W] in [0,1].
 
     Args:
-        path: the file.
+        path: the file, or a file inside another one.
         min_side: least side in pixels; references may be smaller than images.
 
     Raises:
         DataError: names the file and the limit: no such file, another format, animated, truncated, more than 16.7
             million pixels, a side outside 16..8192, an aspect above 16:1, more than 8 bits a channel.
     """
-    with _opened(Path(path), str(path), min_side) as image:
+    with _opened(path, picture_name(path), min_side) as image:
         return from_uint8(_pixels(image, "RGB")).transpose(2, 0, 1).copy()
+
+
+def picture_name(picture: Picture) -> str:
+    """What errors call a picture."""
+    return str(picture) if isinstance(picture, Path) else picture.name
 
 
 def decode_image(payload: bytes, *, name: str, min_side: int = MIN_SIDE) -> np.ndarray:
@@ -95,15 +118,15 @@ def decode_image(payload: bytes, *, name: str, min_side: int = MIN_SIDE) -> np.n
         return from_uint8(_pixels(image, "RGB")).transpose(2, 0, 1).copy()
 
 
-def load_mask(path: Path, *, min_side: int = MIN_SIDE) -> np.ndarray:
+def load_mask(path: Picture, *, min_side: int = MIN_SIDE) -> np.ndarray:
     """Read a mask file as float32 [1,H,W]: 1 where luminance >= 128; errors as `load_image`."""
-    with _opened(Path(path), str(path), min_side) as image:
+    with _opened(path, picture_name(path), min_side) as image:
         return (_pixels(image, "L") >= 128).astype(np.float32)[None]
 
 
-def image_size(path: Path, *, min_side: int = MIN_SIDE) -> tuple[int, int]:
+def image_size(path: Picture, *, min_side: int = MIN_SIDE) -> tuple[int, int]:
     """(height, width) from the header alone, as `load_image` would turn it; errors as `load_image`."""
-    with _opened(Path(path), str(path), min_side) as image:
+    with _opened(path, picture_name(path), min_side) as image:
         width, height = image.size
         # Asking a PNG without an exif header for it would decode the whole picture.
         tagged = image.format != "PNG" or "exif" in image.info
@@ -141,3 +164,8 @@ def sha256_file(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_picture(picture: Picture) -> str:
+    """Hex sha256 of a picture's bytes as they are stored."""
+    return sha256_file(picture) if isinstance(picture, Path) else hashlib.sha256(picture.read()).hexdigest()

@@ -19,6 +19,9 @@ from burnish.data.seeding import generator
 SPLITS = ("train", "dev", "heldout")
 DRAWN = ("text", "logo", "texture")
 TEXT_CHANGE = "text_change"
+RENAMED = ("parquet", "webdataset", "cases")
+ON_DISK = ("folder", "manifest", "dyref", *RENAMED)
+RENAMABLE = ("id", "image", "mask", "box", "references", "target", "instruction", "split", "meta")
 _LATER_KINDS = ("style", "lighting", "background", "subject")
 
 
@@ -27,21 +30,35 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["text", "logo", "texture", "photo", "folder", "manifest"] = Field(
+    kind: Literal[
+        "text", "logo", "texture", "photo", "folder", "manifest", "parquet", "webdataset", "dyref", "cases"
+    ] = Field(
         description="text, logo, texture: drawn in code; photo: crops of bundled photographs; folder: crops of your "
-        "own images; manifest: rows of a JSONL file"
+        "own images; manifest: rows of a JSONL file; parquet: Parquet files, or what `datasets` saved to disk; "
+        "webdataset: tar shards; dyref: DyRef's list of records; cases: folders of cases, as RefineEval"
     )
     weight: float = Field(default=1.0, description="share of the blocks, relative to the other sources", gt=0, le=1e6)
     path: str | None = Field(
         default=None,
-        description="folder or JSONL file; folder and manifest only",
+        description="file or folder of the kinds that are read from disk",
         json_schema_extra={"run_option": True},
+    )
+    fields: dict[str, str] = Field(
+        default={},
+        description="burnish's name of a field -> the data set's, for example {image: input, target: edited}; parquet, "
+        "webdataset and cases only",
     )
 
     @model_validator(mode="after")
     def _path_fits_kind(self) -> SourceConfig:
-        if (self.path is not None) != (self.kind in ("folder", "manifest")):
-            raise ValueError(f"path: got {self.path!r}, allowed a path for folder and manifest, nothing for the others")
+        if (self.path is not None) != (self.kind in ON_DISK):
+            allowed = f"a path for {', '.join(ON_DISK)}, nothing for the others"
+            raise ValueError(f"path: got {self.path!r}, allowed {allowed}")
+        if self.fields and self.kind not in RENAMED:
+            raise ValueError(f"fields: got {self.fields}, allowed nothing but for {', '.join(RENAMED)}")
+        unknown = sorted(set(self.fields) - set(RENAMABLE))
+        if unknown:
+            raise ValueError(f"fields: got {', '.join(unknown)}, allowed {', '.join(RENAMABLE)}")
         return self
 
 
@@ -69,6 +86,11 @@ class DataConfig(BaseModel):
         description="what the model is shown: the whole frame, or the crop round the region that the refiner shows "
         "(`refiner`), in fine-tuning, GRPO and evaluation alike",
     )
+    masks: Literal["box", "scribble"] = Field(
+        default="box",
+        description="what is damaged and to be restored in drawn sources, photo and folder: the box, or strokes over "
+        "the object in it",
+    )
     degradations: tuple[str, ...] = Field(
         default=(*sorted(DEGRADATIONS), TEXT_CHANGE),
         description="defects to draw from, evenly; text_change applies to drawn text only",
@@ -92,11 +114,11 @@ class DataConfig(BaseModel):
     )
     group_by_box: bool = Field(
         default=True,
-        description="manifest rows share a block only where their boxes are equal; false suits policies whose "
+        description="rows from disk share a block only where their boxes are equal; false suits policies whose "
         "reference ids do not depend on the box",
     )
     on_bad_row: Literal["stop", "skip"] = Field(
-        default="stop", description="manifest rows that cannot be used: refuse the run, or leave them out"
+        default="stop", description="rows and images that cannot be used: refuse the run, or leave them out"
     )
     block: int = Field(default=16, description="consecutive indices that share one geometry", ge=1, le=4096)
     seed: int = Field(default=0, description="seed of the data, apart from the run's seed", ge=0, lt=2**63)

@@ -19,9 +19,9 @@ from burnish.data.errors import DataError, Problem
 from burnish.data.filters import contrast, perspective, snap
 from burnish.data.images import from_uint8, image_size, load_image, resize, sha256_file, to_uint8
 from burnish.data.layout import SPLITS, TEXT_CHANGE, DataConfig, block_geometry, check_split
-from burnish.data.masks import box_mask
 from burnish.data.records import Box, Example
 from burnish.data.references import Views, make_references, relight
+from burnish.data.scribbles import region_mask
 from burnish.data.seeding import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -67,7 +67,7 @@ def bundled_scenes(split: str) -> tuple[Scene, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _scaled(path: Path, factor: int, least: int) -> np.ndarray:
+def scaled(path: Path, factor: float, least: int) -> np.ndarray:
     """A photograph shrunk by `factor` (area), grown where a side would be below `least`; uint8 [3,H,W], read only."""
     full = load_image(path)
     height, width = full.shape[-2:]
@@ -92,20 +92,24 @@ def crop_example(
     """One example from a photograph: target crop, damaged box, references from the same place and its surroundings."""
     geometry = block_geometry(config, name=name, split=split, index=index)
     size, box = config.image_size, geometry.box
-    pixels = _scaled(scene.path, FACTORS[int(rng.integers(len(FACTORS)))], size)
+    pixels = scaled(scene.path, FACTORS[int(rng.integers(len(FACTORS)))], size)
     target = snap(best_crop(pixels, size, box, rng))
     clean = cut(target, box)
     around = best_crop(pixels, config.box_size, (0, 0, config.box_size, config.box_size), rng)
     defects = [defect for defect in config.degradations if defect != TEXT_CHANGE]
     defect = defects[int(rng.integers(len(defects)))]
-    image = degrade(target, box, defect, rng, floor=config.min_defect)
+    strokes = generator(config.seed, "data-scribble", name, split, index)
+    mask = region_mask(config.masks, box, clean, strokes, side=size)
+    image = degrade(
+        target, box, defect, rng, floor=config.min_defect, mask=mask if config.masks == "scribble" else None
+    )
     views = Views(clean, around, lambda other: relight(perspective(clean, other), other))
     where = ",".join(map(str, box))
     return Example(
         id=f"{name}-{scene.name[:12]}-{split}-{index}",
         instruction="Restore the marked region so that it matches the reference.",
         image=image,
-        mask=box_mask(box, height=size, width=size),
+        mask=mask,
         references=make_references(geometry.kinds, views, rng, mode=config.reference_mode),
         target=target,
         meta={
@@ -156,15 +160,27 @@ def deal(keys: list[str]) -> dict[str, list[str]]:
     return {"train": ordered[held + dev :], "dev": ordered[held : held + dev], "heldout": ordered[:held]}
 
 
-def _check_files(paths: list[Path], *, thorough: bool) -> None:
-    problems = []
+def scan_folder(folder: Path, *, thorough: bool = True) -> tuple[list[Path], list[Problem]]:
+    """The usable images below a folder, sorted, and one problem for each that cannot be used.
+
+    Args:
+        folder: searched recursively.
+        thorough: decode every file; False looks at headers.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    good, problems = [], []
     for path in paths:
         try:
             (load_image if thorough else image_size)(path)
+            good.append(path)
         except DataError as error:
             problems.append(Problem(str(path), "an unusable file", "a whole PNG, JPEG or WebP", error.message))
-    if problems:
-        raise DataError(f"{len(problems)} of {len(paths)} images cannot be used", problems)
+    return good, problems
 
 
 class FolderSource:
@@ -173,20 +189,22 @@ class FolderSource:
     Args:
         folder: holds PNG, JPEG or WebP files; equal files count once; files are dealt to the splits by their sha256.
         config: sizes, defects, references and the data seed.
-        thorough: decode every file, not only its header; workers that start after the driver's check need not.
+        thorough: decode every file, not only its header; workers that start after the driver's check need not. Where
+            bad files are skipped all are decoded, so that all processes skip the same.
 
     Raises:
-        DataError: no such folder, fewer than three different images, or files that cannot be read (all at once).
+        DataError: no such folder, fewer than three different images, or (unless `on_bad_row` is skip) files that
+            cannot be read, all at once.
     """
 
     name = "folder"
 
     def __init__(self, folder: Path, config: DataConfig, *, thorough: bool = True) -> None:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder")
         self._config = config
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        _check_files(paths, thorough=thorough)
+        skip = config.on_bad_row == "skip"
+        paths, problems = scan_folder(folder, thorough=thorough or skip)
+        if problems and not skip:
+            raise DataError(f"{len(problems)} of {len(paths) + len(problems)} images cannot be used", problems)
         files = {sha256_file(path): path for path in reversed(paths)}
         dealt = deal(list(files))
         self.scenes = {split: tuple(Scene(sha, files[sha], sha[:16]) for sha in dealt[split]) for split in SPLITS}

@@ -6,15 +6,16 @@ an iteration uses is a pure function of its number, so a resumed run and any num
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from burnish.data.errors import DataError
 from burnish.data.layout import DRAWN, DataConfig, SourceConfig, check_split
-from burnish.data.manifest import ManifestSource
 from burnish.data.photos import FolderSource, PhotoSource
+from burnish.data.readers import READERS, read_rows
 from burnish.data.records import Example
+from burnish.data.row_source import RowSource
 from burnish.data.seeding import permutation
 from burnish.data.synthetic import DrawnSource
 
@@ -108,43 +109,48 @@ class Mixture:
         return self._sources[number].example(split, inner)
 
 
-def _drawn(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
+Make = Callable[[SourceConfig, DataConfig, bool, Collection[str]], Source]
+
+
+def _drawn(source: SourceConfig, config: DataConfig, thorough: bool, needs: Collection[str]) -> Source:
     return DrawnSource(source.kind, config)
 
 
-def _photo(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
+def _photo(source: SourceConfig, config: DataConfig, thorough: bool, needs: Collection[str]) -> Source:
     return PhotoSource(config)
 
 
-def _folder(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
+def _folder(source: SourceConfig, config: DataConfig, thorough: bool, needs: Collection[str]) -> Source:
     return FolderSource(Path(source.path or ""), config, thorough=thorough)
 
 
-def _manifest(source: SourceConfig, config: DataConfig, thorough: bool) -> Source:
-    layout = {"block": config.block, "by_box": config.group_by_box, "on_bad_row": config.on_bad_row}
-    return ManifestSource(Path(source.path or ""), thorough=thorough, **layout)
+def _rows(source: SourceConfig, config: DataConfig, thorough: bool, needs: Collection[str]) -> Source:
+    path, how = Path(source.path or ""), {"thorough": thorough, "on_bad_row": config.on_bad_row}
+    rows = read_rows(source.kind, path, fields=source.fields, needs=needs, **how)
+    return RowSource(rows, name=source.kind, path=path, block=config.block, by_box=config.group_by_box)
 
 
-SOURCES: dict[str, Callable[[SourceConfig, DataConfig, bool], Source]] = {
+SOURCES: dict[str, Make] = {
     **dict.fromkeys(DRAWN, _drawn),
     "photo": _photo,
     "folder": _folder,
-    "manifest": _manifest,
+    **dict.fromkeys(READERS, _rows),
 }
 
 
-def make_source(config: DataConfig, *, thorough: bool = True) -> Source:
+def make_source(config: DataConfig, *, thorough: bool = True, needs: Collection[str] = ()) -> Source:
     """The source that a configuration describes; one source stays itself, several become a `Mixture`.
 
     Args:
         config: the data configuration.
-        thorough: decode every file of folders and manifests now; workers that start after the driver's check pass
-            False and look at headers only.
+        thorough: decode every file of data sets on disk now; workers that start after the driver's check pass False
+            and look at headers only.
+        needs: of "image" and "target", what no row may lack.
 
     Raises:
-        DataError: a folder or manifest cannot be used; all its problems at once.
+        DataError: a data set on disk cannot be used; all its problems at once.
     """
-    sources = tuple(SOURCES[source.kind](source, config, thorough) for source in config.sources)
+    sources = tuple(SOURCES[source.kind](source, config, thorough, needs) for source in config.sources)
     if len(sources) == 1:
         return sources[0]
     weights = tuple(source.weight for source in config.sources)

@@ -26,9 +26,9 @@ from burnish.data.drawings import (
 from burnish.data.filters import snap
 from burnish.data.glyphs import CHARACTERS
 from burnish.data.layout import TEXT_CHANGE, DataConfig, block_geometry, check_split
-from burnish.data.masks import box_mask
 from burnish.data.records import Box, Example
 from burnish.data.references import Views, make_references
+from burnish.data.scribbles import region_mask
 from burnish.data.seeding import generator, key_bytes
 
 FONTS = {
@@ -163,7 +163,9 @@ class DrawnSource:
         scene = draw_background(config.image_size, rng)
         target = snap(put(scene, drawing.render(cut(scene, geometry.box)), geometry.box))
         defect = self._defects[int(rng.integers(len(self._defects)))]
-        image = self._damage(target, scene, geometry.box, drawing, defect, rng)
+        strokes = generator(config.seed, "data-scribble", self.name, split, index)
+        mask = region_mask(config.masks, geometry.box, cut(target, geometry.box), strokes, side=config.image_size)
+        image = self._damage(target, mask, cut(scene, geometry.box), geometry.box, drawing, defect, rng)
 
         def elsewhere(other: np.random.Generator) -> np.ndarray:
             return drawing.render(draw_background(config.box_size, other))
@@ -173,7 +175,7 @@ class DrawnSource:
             id=f"{self.name}-{split}-{index}",
             instruction=drawing.instruction,
             image=image,
-            mask=box_mask(geometry.box, height=config.image_size, width=config.image_size),
+            mask=mask,
             references=make_references(geometry.kinds, views, rng, mode=config.reference_mode),
             target=target,
             meta=self._meta(split, geometry.box, drawing, defect),
@@ -191,13 +193,21 @@ class DrawnSource:
         } | drawing.meta
 
     def _damage(
-        self, target: np.ndarray, scene: np.ndarray, box: Box, drawing: Drawing, defect: str, rng: np.random.Generator
+        self,
+        target: np.ndarray,
+        mask: np.ndarray,
+        behind: np.ndarray,
+        box: Box,
+        drawing: Drawing,
+        defect: str,
+        rng: np.random.Generator,
     ) -> np.ndarray:
+        floor, strokes = self._config.min_defect, mask if self._config.masks == "scribble" else None
         if defect != TEXT_CHANGE or drawing.change is None:
-            return degrade(target, box, defect, rng, floor=self._config.min_defect)
-        clean, behind = cut(target, box), cut(scene, box)
+            return degrade(target, box, defect, rng, floor=floor, mask=strokes)
+        clean, inside = cut(target, box), cut(mask, box)
         for _ in range(8):
-            other = snap(drawing.change(rng)(behind))
-            if visible(clean, other, self._config.min_defect):
+            other = np.where(inside > 0, snap(drawing.change(rng)(behind)), clean)
+            if visible(clean, other, floor, inside):
                 return put(target, other, box)
-        return degrade(target, box, "removal", rng, floor=self._config.min_defect)
+        return degrade(target, box, "removal", rng, floor=floor, mask=strokes)

@@ -47,6 +47,9 @@ def _geometry(recipe: Recipe) -> Iterator[Problem]:
         "data.patch": recipe.data.patch,
         "refiner.multiple": recipe.refiner.multiple,
     }
+    if recipe.data.masks == "scribble" and recipe.data.crop == "frame" and recipe.policy.tiny.aligned_references:
+        allowed = "box, or data.crop focus, or policy.tiny.aligned_references false: ids that follow a mask's own box"
+        yield Problem("data.masks", "scribble", allowed)
     for field, size in sizes.items():
         if size % patch:
             yield Problem(field, str(size), f"a multiple of policy.tiny.patch ({patch})")

@@ -1,17 +1,18 @@
-"""`burnish data …`: check a manifest, write the tiny pipelines. It parses and prints; the work is done elsewhere."""
+"""`burnish data …`: check a data set, make one, write the tiny pipelines.
+
+It parses and prints; the work is done elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from burnish.data.errors import DataError
 from burnish.platform.cli_base import AsJson, guarded, one_of
-from burnish.platform.console import table
+from burnish.platform.console import Console
 
 data_app = typer.Typer(help="Check data sets and make what runs need.", no_args_is_help=True)
 
@@ -19,31 +20,61 @@ data_app = typer.Typer(help="Check data sets and make what runs need.", no_args_
 @data_app.command("check")
 @guarded
 def check(
-    manifest: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL manifest, see docs/data.md.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder of a data set, see docs/data.md.")],
+    layout: Annotated[
+        str, typer.Option(help="auto: by the path; else manifest, parquet, webdataset, dyref, cases or folder.")
+    ] = "auto",
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=NAME", help="The data set's name of a field; repeatable.")
+    ] = None,
     on_bad_row: Annotated[
         str, typer.Option(metavar="ACTION", help="stop: bad rows are an error; skip: say what would be left out.")
     ] = "stop",
     as_json: AsJson = False,
 ) -> None:
-    """Read every row and decode every file of a manifest; list all that is wrong."""
-    from burnish.data.rows import scan_manifest
+    """Read every row and decode every picture of a data set; list all that is wrong."""
+    from burnish.platform.data_check import LAYOUTS, check_data, parse_fields
 
     action = one_of("on-bad-row", on_bad_row, ("stop", "skip"))
-    scan = scan_manifest(manifest)
-    if scan.problems and action == "stop":
-        raise DataError(f"{manifest}: {scan.num_bad} of {scan.num_rows} rows cannot be used", list(scan.problems))
-    splits = Counter(row.split or "dealt by id" for row in scan.rows)
-    shapes = Counter((row.geometry[:2], len(row.references)) for row in scan.rows)
+    found = check_data(path, layout=one_of("layout", layout, LAYOUTS), fields=parse_fields(field or ()))
+    if action == "stop":
+        found.refuse()
+    typer.echo(json.dumps(found.to_json()) if as_json else found.text())
+
+
+@data_app.command("make")
+@guarded
+def make(
+    context: typer.Context,
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of photographs, searched recursively.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the data set; new or empty.")],
+    on_bad_row: Annotated[
+        str, typer.Option(metavar="ACTION", help="stop: files that cannot be used are an error; skip: leave them out.")
+    ] = "stop",
+    count: Annotated[int, typer.Option(help="Quadruples in all.")] = 64,
+    size: Annotated[int, typer.Option(help="Side of the frame in pixels.")] = 512,
+    reference_size: Annotated[int, typer.Option(help="Side of the references in pixels.")] = 256,
+    without_reference: Annotated[float, typer.Option(help="Share without a reference.")] = 1 / 3,
+    masks: Annotated[str, typer.Option(help="scribble or box.")] = "scribble",
+    degradation: Annotated[list[str] | None, typer.Option(help="Defect to draw from; repeatable; all.")] = None,
+    min_defect: Annotated[float, typer.Option(help="Least mean squared error inside the mask.")] = 0.002,
+    max_defect: Annotated[float, typer.Option(help="Most mean squared error inside the mask.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make quadruples (input, reference, target, instruction) of photographs: a manifest and a preview sheet."""
+    from burnish.data.making import make_data
+    from burnish.platform.data_make import closing_lines, make_config
+
+    skip = one_of("on-bad-row", on_bad_row, ("stop", "skip")) == "skip"
+    config = make_config(context.params | ({"degradations": degradation} if degradation else {}))
+    console = Console(json_lines=as_json)
+    with console.progress("making quadruples", config.count) as advance:
+        made = make_data(images, out, config, skip_bad=skip, advance=advance)
     if as_json:
-        found: dict[str, Any] = {"rows": scan.num_rows, "bad": scan.num_bad, "splits": dict(splits)}
-        typer.echo(json.dumps(found | {"problems": [vars(problem) for problem in scan.problems]}))
-        return
-    rows = [[f"{h} x {w}", str(count), str(number)] for ((h, w), count), number in sorted(shapes.items())]
-    typer.echo(table(["size", "references", "rows"], rows))
-    typer.echo(", ".join(f"{name}: {number}" for name, number in sorted(splits.items())))
-    for problem in scan.problems:
-        typer.echo(f"left out: {problem.field}: got {problem.got}, allowed {problem.allowed}")
-    typer.echo(f"{len(scan.rows)} of {scan.num_rows} rows can be used")
+        typer.echo(json.dumps({"event": "end", "out": str(out), **vars(made)}))
+    else:
+        typer.echo("\n".join(closing_lines(out, made)))
 
 
 @data_app.command("make-tiny-models")

@@ -244,7 +244,8 @@ class LearnerWorker:
 def velocity_difference(one: Policy, other: Policy, example: Example) -> float:
     """Largest |difference| of two policies' velocities on one example, at two noise levels."""
     conditions = one.encode(example)
-    latents = one.encode_image(torch.from_numpy(np.array(example.image))[None], conditions).repeat(2, 1, 1)
+    picture = example.target if example.image is None else example.image
+    latents = one.encode_image(torch.from_numpy(np.array(picture))[None], conditions).repeat(2, 1, 1)
     arguments = (latents, torch.tensor([0.25, 1.0]), [conditions] * 2)
     with torch.no_grad():
         return float((one.velocity(*arguments) - other.velocity(*arguments)).abs().max())

@@ -120,5 +120,6 @@ def closing_lines(summary: Mapping[str, Any], report: Path) -> list[str]:
             )
         else:
             degraded = after["input_masked_mse"]["mean"]
-            lines.append(f"held-out masked error, {stage}: {degraded:.5f} -> {after['masked_mse']['mean']:.5f}")
+            given = "" if degraded is None else f"{degraded:.5f} -> "  # generated images have no input
+            lines.append(f"held-out masked error, {stage}: {given}{after['masked_mse']['mean']:.5f}")
     return [*lines, f"report: {report}"]

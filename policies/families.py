@@ -25,15 +25,20 @@ class Family:
         config: its model in a recipe.
         build: a policy at its starting weights.
         pretrained: the class, where weights come from a pipeline; a run's base names that instead of copying it.
+        needs_image: it refines an image; the others can also generate one from references and words.
     """
 
     config: type[BaseModel]
     build: Callable[[Any], Policy]
     pretrained: type[PretrainedPolicy] | None = None
+    needs_image: bool = False
 
 
-def _pretrained(config: type[BaseModel], policy: type[PretrainedPolicy]) -> Family:
-    return Family(config, lambda found: policy(load_pipeline(policy.pipeline_class, found), found), policy)
+def _pretrained(config: type[BaseModel], policy: type[PretrainedPolicy], *, needs_image: bool = False) -> Family:
+    def build(found: Any) -> Policy:
+        return policy(load_pipeline(policy.pipeline_class, found), found)
+
+    return Family(config, build, policy, needs_image)
 
 
 LORA_WRITERS = {
@@ -44,8 +49,8 @@ LORA_WRITERS = {
 """Transformer class -> the class of diffusers that writes its adapters as its pipelines load them."""
 
 FAMILIES: dict[str, Family] = {
-    "tiny": Family(TinyConfig, lambda config: TinyPolicy(build_transformer(config), config)),
-    "kontext": _pretrained(KontextConfig, KontextPolicy),
+    "tiny": Family(TinyConfig, lambda config: TinyPolicy(build_transformer(config), config), needs_image=True),
+    "kontext": _pretrained(KontextConfig, KontextPolicy, needs_image=True),
     "flux2": _pretrained(Flux2Config, Flux2Policy),
     "qwen_edit": _pretrained(QwenEditConfig, QwenEditPolicy),
 }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
+from burnish.data.errors import DataError
 from burnish.data.records import Conditions, Example, Geometry
 from burnish.policies.loading import PretrainedConfig
 from burnish.policies.positions import position_ids
@@ -32,6 +33,16 @@ class KontextPolicy(PretrainedPolicy):
 
     family = "kontext"
     pipeline_class = "FluxKontextPipeline"
+
+    def encode(self, example: Example) -> Conditions:
+        """As `PretrainedPolicy.encode`; references stand beside an input, whose place (1,y,x) is not theirs.
+
+        Raises:
+            DataError: references without an input image.
+        """
+        if example.image is None and example.references:
+            raise DataError(f"kontext refines an image by its references; {example.id!r} has none")
+        return super().encode(example)
 
     def _latents(self, images: torch.Tensor) -> torch.Tensor:
         return self._pack(self.pipeline._encode_vae_image(images, generator=None))
@@ -63,7 +74,7 @@ class KontextPolicy(PretrainedPolicy):
         return dynamic_shift(num_tokens, low=low, high=(get("max_image_seq_len", 4096), get("max_shift", 1.15)))
 
     def ids(self, conditions: Conditions) -> torch.Tensor:
-        """Position ids [N+M,3] of target, input and references; a generated image has no index 1."""
+        """Position ids [N+M,3] of target, input and references."""
         geometry = conditions.geometry
         grids = [(geometry.height, geometry.width), *geometry.references]
         parts = [

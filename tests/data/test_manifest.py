@@ -6,9 +6,17 @@ import pytest
 
 from burnish.data.errors import DataError
 from burnish.data.images import save_png, sha256_file
-from burnish.data.manifest import ManifestSource
-from burnish.data.rows import read_manifest
+from burnish.data.readers import read_rows
+from burnish.data.row_source import RowSource
 from burnish.data.seeding import generator
+
+
+def read(path, **how):
+    return read_rows("manifest", path, **how)
+
+
+def source_of(path, **layout):
+    return RowSource(read(path), name="manifest", path=path, **layout)
 
 
 def picture(*parts, size=(3, 24, 32)):
@@ -43,7 +51,7 @@ def test_a_full_row_becomes_an_example(write):
     path = write(
         row(box=None, mask="mask.png", references=references, target="out.png", meta={"cluster": "c1", "n": 2})
     )
-    example = ManifestSource(path, block=4).example("train", 0)
+    example = source_of(path, block=4).example("train", 0)
     assert example.meta["box"] == "6,5,12,9"
     assert example.mask.sum() == 4 * 6
     assert [r.kind for r in example.references] == ["detail", "style"]
@@ -54,7 +62,7 @@ def test_a_full_row_becomes_an_example(write):
 
 def test_blocks_hold_one_geometry_and_repeats_are_named(write):
     rows = [row(id=f"a{i}") for i in range(5)] + [row(id=f"b{i}", box=[0, 0, 8, 8]) for i in range(2)]
-    source = ManifestSource(write(*rows), block=4)
+    source = source_of(write(*rows), block=4)
     assert source.count("train") == 12
     boxes = [source.example("train", i).meta["box"] for i in range(12)]
     assert [len(set(boxes[i : i + 4])) for i in (0, 4, 8)] == [1, 1, 1]
@@ -65,19 +73,19 @@ def test_blocks_hold_one_geometry_and_repeats_are_named(write):
 def test_boxes_need_not_share_a_block_where_ids_do_not_depend_on_them(write):
     rows = [row(id=str(i), box=[i, 0, i + 4, 4]) for i in range(4)]
     path = write(*rows)
-    assert ManifestSource(path, block=4).count("train") == 16
-    assert ManifestSource(path, block=4, by_box=False).count("train") == 4
+    assert source_of(path, block=4).count("train") == 16
+    assert source_of(path, block=4, by_box=False).count("train") == 4
 
 
 def test_rows_without_a_split_are_dealt_by_their_id(write):
-    source = ManifestSource(write(*(row(id=f"r{i}", split=None) for i in range(100))), block=1)
+    source = source_of(write(*(row(id=f"r{i}", split=None) for i in range(100))), block=1)
     counts = [source.count(split) for split in ("train", "dev", "heldout")]
     assert sum(counts) == 100
     assert counts[0] > counts[2] > 0
 
 
 def test_an_empty_split_and_an_index_beyond_the_end_are_refused(write):
-    source = ManifestSource(write(row()), block=4)
+    source = source_of(write(row()), block=4)
     with pytest.raises(DataError, match="no row belongs"):
         source.count("dev")
     with pytest.raises(DataError, match="index: got 4"):
@@ -86,11 +94,11 @@ def test_an_empty_split_and_an_index_beyond_the_end_are_refused(write):
 
 def test_checksums_are_verified_where_present(write, tmp_path):
     good = sha256_file(tmp_path / "in.png")
-    assert len(read_manifest(write(row(sha256={"in.png": good})))) == 1
+    assert len(read(write(row(sha256={"in.png": good})))) == 1
     with pytest.raises(DataError, match=r"sha256\.in\.png"):
-        read_manifest(write(row(sha256={"in.png": "0" * 64})))
+        read(write(row(sha256={"in.png": "0" * 64})))
     with pytest.raises(DataError, match=r"sha256\.other\.png"):
-        read_manifest(write(row(sha256={"other.png": good})))
+        read(write(row(sha256={"other.png": good})))
 
 
 BAD = [
@@ -103,7 +111,8 @@ BAD = [
     ({"image": "/in.png"}, "image"),
     ({"image": "x" * 300}, "image"),
     ({"image": "a\u0000.png"}, "image"),
-    ({"image": None}, "image"),
+    ({"image": None}, "image or target"),
+    ({"image": None, "target": "out.png"}, "box"),
     ({"box": [0, 0, 40, 8]}, "box"),
     ({"box": [0, 0, 4.0, 8]}, "box"),
     ({"box": [True, 0, 4, 8]}, "box"),
@@ -128,21 +137,21 @@ BAD = [
 @pytest.mark.parametrize(("change", "field"), BAD)
 def test_a_bad_field_is_named_with_its_row(write, change, field):
     with pytest.raises(DataError) as caught:
-        read_manifest(write(row(id="fine"), row(**change)))
+        read(write(row(id="fine"), row(**change)))
     assert any(re.fullmatch(f"row 2: {field}", problem.field) for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": NaN}', '{"id": 1, "id": 2}', "[" * 100000])
 def test_lines_that_are_no_plain_json_object_are_refused(write, line):
     with pytest.raises(DataError) as caught:
-        read_manifest(write(row(), line))
+        read(write(row(), line))
     assert caught.value.problems[0].field == "row 2"
 
 
 def test_all_problems_of_all_rows_come_at_once(write):
     path = write(row(id="a", box=[9, 9, 1, 1], split="x"), row(id="b"), row(id="b"), row(id="c", image="none.png"))
     with pytest.raises(DataError, match="3 of 4 rows cannot be used") as caught:
-        read_manifest(path)
+        read(path)
     assert [p.field.split(":")[0] for p in caught.value.problems] == ["row 1", "row 1", "row 3", "row 4"]
 
 
@@ -151,8 +160,8 @@ def test_a_link_out_of_the_folder_is_refused(write, tmp_path):
     outside = tmp_path.parent / f"{tmp_path.name}-outside.png"
     save_png(outside, picture("in"))
     (tmp_path / "link.png").symlink_to(outside)
-    with pytest.raises(DataError, match="inside the manifest's folder"):
-        read_manifest(path)
+    with pytest.raises(DataError, match="inside the data set's folder"):
+        read(path)
 
 
 def test_a_manifest_that_is_missing_binary_or_empty_is_refused(write, tmp_path):
@@ -163,12 +172,12 @@ def test_a_manifest_that_is_missing_binary_or_empty_is_refused(write, tmp_path):
         (write(), "no rows"),
     ):
         with pytest.raises(DataError, match=word):
-            read_manifest(path)
+            read(path)
 
 
 def test_truncated_images_are_found_when_reading_thoroughly(write, tmp_path):
     path = write(row())
     (tmp_path / "in.png").write_bytes((tmp_path / "in.png").read_bytes()[:-200])
     with pytest.raises(DataError, match="image"):
-        read_manifest(path)
-    assert len(read_manifest(path, thorough=False)) == 1
+        read(path)
+    assert len(read(path, thorough=False)) == 1

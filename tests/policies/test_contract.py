@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from burnish.data.errors import DataError
 from burnish.data.records import SamplerSpec
 from burnish.policies.digests import base_digest
+from burnish.policies.families import FAMILIES
 from burnish.policies.lora import AdapterConfig, add_adapter, add_reference, reference_active, trainable
 from burnish.policies.protocol import HasGuidance, HasSchedule, Policy
 from burnish.policies.sampling import integrate
@@ -58,8 +60,12 @@ def test_every_reference_changes_the_velocity(tiny_models: Path, pipelines: Any,
     assert not torch.equal(policy.velocity(latents, sigma, [few]), policy.velocity(latents, sigma, [more]))
 
 
-def test_an_example_without_an_image_is_generated(tiny_models: Path, pipelines: Any, name: str) -> None:
+def test_an_example_without_an_image_is_generated_or_refused(tiny_models: Path, pipelines: Any, name: str) -> None:
     policy = pipelines.policy_of(tiny_models, name)
+    if FAMILIES[policy.family].needs_image:
+        with pytest.raises(DataError, match="'one' has none"):
+            policy.encode(pipelines.example_of(2, image=False))
+        return
     conditions = policy.encode(pipelines.example_of(2, image=False))
     latents = pipelines.noise_of(policy, conditions)
     assert policy.decode(policy.velocity(latents, torch.ones(1), [conditions]), conditions).shape == (1, 3, 64, 64)
