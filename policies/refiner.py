@@ -7,7 +7,8 @@ paste. Evaluation, agents, serving and `burnish refine` call it; it never trains
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from burnish.data.crops import cut, focus_crop, model_size
 from burnish.data.errors import CheckpointError, DataError, Problem
 from burnish.data.images import resize
-from burnish.data.masks import blend_reach, mask_bbox
-from burnish.data.paste import paste_back
-from burnish.data.records import Box, Example, Reference, SamplerSpec
+from burnish.data.masks import blend_reach
+from burnish.data.paste import paste_crop
+from burnish.data.records import Box, Conditions, Example, Reference, SamplerSpec
+from burnish.data.regions import Region, join_regions, region_of
 from burnish.policies.protocol import Policy
-from burnish.policies.sampling import keyed_noise, render
+from burnish.policies.sampling import OnStep, keyed_noise, render
 from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
 
 
@@ -46,8 +48,23 @@ class RefinerConfig(BaseModel):
     blur_size: int = Field(default=11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One region on its way through the policy.
+
+    Args:
+        region: where to edit.
+        crop: what is cut out round it, a box of the image.
+        view: the crop as the model sees it.
+    """
+
+    region: Region
+    crop: Box
+    view: Example
+
+
 class Refiner:
-    """Refines the masked region of an image.
+    """Refines regions of an image: `cut_out`, `generate` and `paste` are the three parts of `refine`.
 
     Args:
         policy: makes the pixels.
@@ -60,28 +77,56 @@ class Refiner:
         self.sampler = sampler
         self.config = config or RefinerConfig()
 
-    def refine(self, example: Example, *, seed: int = 0) -> np.ndarray:
+    def refine(self, example: Example, *, seed: int = 0, regions: Sequence[Region] = ()) -> np.ndarray:
         """The refined image, float32 [3,H,W]; bit for bit the input where the 8-bit blend mask is 0.
 
         Args:
             example: image of any size, mask (None = whole frame), references of any size.
             seed: keys the start noise together with the example's id.
+            regions: several regions in place of the mask; those that could touch the same pixel are refined as one, and
+                all of them see the input, so their order changes little more than their noise.
 
         Raises:
             DataError: no image, an empty mask, or a size the policy does not take.
         """
+        pieces = self.cut_out(example, regions)
+        made = [self.generate([self.policy.encode(piece.view)], seeds=[seed])[0] for piece in pieces]
+        assert example.image is not None
+        return self.paste(example.image, pieces, made)
+
+    def cut_out(self, example: Example, regions: Sequence[Region] = ()) -> tuple[Piece, ...]:
+        """What the model is to see, one piece a region; errors and arguments as `refine`."""
         if example.image is None:
             raise DataError(f"{example.id!r} has no image to refine")
         height, width = example.image.shape[1:]
-        mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-        box = self._crop(mask, height, width)
-        generated = self._generate(self._model_view(example, mask, box), seed)
-        full = resize(generated, height=box[3] - box[1], width=box[2] - box[0])
-        sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
-        return paste_back(example.image, full, mask, box=box, **sizes)
+        if not regions:
+            mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
+            regions = (region_of(mask),)
+        pieces = []
+        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
+        for index, region in enumerate(join_regions(regions, reach=reach)):
+            crop = self._crop(region.box, height, width)
+            keyed = replace(example, id=f"{example.id}#{index}") if index else example
+            pieces.append(Piece(region, crop, self._model_view(keyed, region.within(crop), crop)))
+        return tuple(pieces)
 
-    def _crop(self, mask: np.ndarray, height: int, width: int) -> Box:
-        box = mask_bbox(mask)
+    def generate(
+        self, conditions: Sequence[Conditions], *, seeds: Sequence[int], on_step: OnStep | None = None
+    ) -> np.ndarray:
+        """Images float32 [B,3,h,w] of B encoded views of one geometry, each from its own seed."""
+        noise = keyed_noise(self.policy, conditions, seed=seeds, purpose="refine-noise")
+        return render(self.policy, conditions, sampler=self.sampler, noise=noise, on_step=on_step)
+
+    def paste(self, image: np.ndarray, pieces: Sequence[Piece], made: Sequence[np.ndarray]) -> np.ndarray:
+        """The image [3,H,W] with what was generated for each piece blended in."""
+        sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
+        for piece, generated in zip(pieces, made, strict=True):
+            x1, y1, x2, y2 = piece.crop
+            full = resize(generated, height=y2 - y1, width=x2 - x1)
+            image = paste_crop(image, full, piece.region.within(piece.crop), box=piece.crop, **sizes)
+        return image
+
+    def _crop(self, box: Box, height: int, width: int) -> Box:
         frame, margin = self.config.margin_frame, self.config.margin
         if frame == "box":
             margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
@@ -91,6 +136,7 @@ class Refiner:
         )
 
     def _model_view(self, example: Example, mask: np.ndarray, box: Box) -> Example:
+        """The crop at the model's size; mask: [1,h,w] of the crop."""
         assert example.image is not None
         config = self.config
 
@@ -102,25 +148,21 @@ class Refiner:
         return replace(
             example,
             image=fitted(cut(example.image, box), config.area, "bicubic"),
-            mask=(fitted(cut(mask, box), config.area, "area") > 0).astype(np.float32),
+            mask=(fitted(mask, config.area, "area") > 0).astype(np.float32),
             references=tuple(
                 Reference(r.kind, fitted(r.image, config.reference_area, "bicubic")) for r in example.references
             ),
             target=None,
         )
 
-    def _generate(self, example: Example, seed: int) -> np.ndarray:
-        conditions = [self.policy.encode(example)]
-        noise = keyed_noise(self.policy, conditions, seed=seed, purpose="refine-noise")
-        return render(self.policy, conditions, sampler=self.sampler, noise=noise)[0]
 
-
-def load_refiner(snapshot: Path, *, base: Path) -> Refiner:
+def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner:
     """The refiner of a snapshot: base and adapter by diffusers' own loader, sampler and crop as snapshot.json says.
 
     Args:
         snapshot: directory with `snapshot.json` and `adapter/`, already verified.
         base: directory of the base, already verified.
+        adapted: False leaves the adapter out: the base alone, sampled as the snapshot says.
 
     Raises:
         CheckpointError: no snapshot, one written by a newer burnish, or one of another base.
@@ -138,5 +180,6 @@ def load_refiner(snapshot: Path, *, base: Path) -> Refiner:
     found = base_digest(policy.module)
     if found != digest:
         raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], digest[:12])])
-    load_adapter(policy.module, snapshot / "adapter")
+    if adapted:
+        load_adapter(policy.module, snapshot / "adapter")
     return Refiner(policy, sampler, config)
