@@ -8,63 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from burnish.data.crops import cut, focus_crop, model_size
-from burnish.data.errors import CheckpointError, DataError, Problem
-from burnish.data.images import resize
-from burnish.data.masks import blend_reach
-from burnish.data.paste import paste_crop
-from burnish.data.records import Box, Conditions, Example, Reference, SamplerSpec
-from burnish.data.regions import Region, join_regions, region_of
+from burnish.data.errors import CheckpointError, Problem
+from burnish.data.records import Conditions, Example, SamplerSpec
+from burnish.data.regions import Region
+from burnish.policies.focus import Focus, RefinerConfig
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import OnStep, keyed_noise, render
 from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
 
 
-class RefinerConfig(BaseModel):
-    """How an image of any size meets a model of one size."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    margin: float = Field(
-        default=0.5, description="context round the edit box, in the frame below", ge=0.0, allow_inf_nan=False
-    )
-    margin_frame: Literal["box", "pixels", "area1024"] = Field(
-        default="box",
-        description="what margin counts: box sides, source pixels, or pixels of an image scaled to 1024^2 pixels",
-    )
-    area: int = Field(default=576, description="pixels of the crop as the model sees it", ge=16)
-    multiple: int = Field(default=4, description="sides that the model sees are multiples of this", ge=1)
-    reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
-    dilate_size: int = Field(
-        default=7, description="side of the square that grows the mask before blending, pixels", ge=1
-    )
-    blur_size: int = Field(default=11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """One region on its way through the policy.
-
-    Args:
-        region: where to edit.
-        crop: what is cut out round it, a box of the image.
-        view: the crop as the model sees it.
-    """
-
-    region: Region
-    crop: Box
-    view: Example
-
-
 class Refiner:
-    """Refines regions of an image: `cut_out`, `generate` and `paste` are the three parts of `refine`.
+    """Refines regions of an image: `focus.cut_out`, `generate` and `focus.paste` are the three parts of `refine`.
 
     Args:
         policy: makes the pixels.
@@ -75,7 +35,12 @@ class Refiner:
     def __init__(self, policy: Policy, sampler: SamplerSpec, config: RefinerConfig | None = None) -> None:
         self.policy = policy
         self.sampler = sampler
-        self.config = config or RefinerConfig()
+        self.focus = Focus(config or RefinerConfig())
+
+    @property
+    def config(self) -> RefinerConfig:
+        """Crop, sizes and blending."""
+        return self.focus.config
 
     def refine(self, example: Example, *, seed: int = 0, regions: Sequence[Region] = ()) -> np.ndarray:
         """The refined image, float32 [3,H,W]; bit for bit the input where the 8-bit blend mask is 0.
@@ -89,26 +54,10 @@ class Refiner:
         Raises:
             DataError: no image, an empty mask, or a size the policy does not take.
         """
-        pieces = self.cut_out(example, regions)
+        pieces = self.focus.cut_out(example, regions)
         made = [self.generate([self.policy.encode(piece.view)], seeds=[seed])[0] for piece in pieces]
         assert example.image is not None
-        return self.paste(example.image, pieces, made)
-
-    def cut_out(self, example: Example, regions: Sequence[Region] = ()) -> tuple[Piece, ...]:
-        """What the model is to see, one piece a region; errors and arguments as `refine`."""
-        if example.image is None:
-            raise DataError(f"{example.id!r} has no image to refine")
-        height, width = example.image.shape[1:]
-        if not regions:
-            mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-            regions = (region_of(mask),)
-        pieces = []
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        for index, region in enumerate(join_regions(regions, reach=reach)):
-            crop = self._crop(region.box, height, width)
-            keyed = replace(example, id=f"{example.id}#{index}") if index else example
-            pieces.append(Piece(region, crop, self._model_view(keyed, region.within(crop), crop)))
-        return tuple(pieces)
+        return self.focus.paste(example.image, pieces, made)
 
     def generate(
         self, conditions: Sequence[Conditions], *, seeds: Sequence[int], on_step: OnStep | None = None
@@ -117,43 +66,38 @@ class Refiner:
         noise = keyed_noise(self.policy, conditions, seed=seeds, purpose="refine-noise")
         return render(self.policy, conditions, sampler=self.sampler, noise=noise, on_step=on_step)
 
-    def paste(self, image: np.ndarray, pieces: Sequence[Piece], made: Sequence[np.ndarray]) -> np.ndarray:
-        """The image [3,H,W] with what was generated for each piece blended in."""
-        sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
-        for piece, generated in zip(pieces, made, strict=True):
-            x1, y1, x2, y2 = piece.crop
-            full = resize(generated, height=y2 - y1, width=x2 - x1)
-            image = paste_crop(image, full, piece.region.within(piece.crop), box=piece.crop, **sizes)
-        return image
 
-    def _crop(self, box: Box, height: int, width: int) -> Box:
-        frame, margin = self.config.margin_frame, self.config.margin
-        if frame == "box":
-            margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        return focus_crop(
-            box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=reach + 1
-        )
+@dataclass(frozen=True)
+class SnapshotRecord:
+    """What `snapshot.json` says: family, digests, rank of the adapter, sampler and crop."""
 
-    def _model_view(self, example: Example, mask: np.ndarray, box: Box) -> Example:
-        """The crop at the model's size; mask: [1,h,w] of the crop."""
-        assert example.image is not None
-        config = self.config
+    family: str
+    base_digest: str
+    policy_digest: str
+    adapter: dict[str, Any]
+    sampler: SamplerSpec
+    refiner: RefinerConfig
 
-        def fitted(image: np.ndarray, area: int, method: str) -> np.ndarray:
-            size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=config.multiple)
-            same = size == image.shape[1:]
-            return image if same else resize(image, height=size[0], width=size[1], method=method)
 
-        return replace(
-            example,
-            image=fitted(cut(example.image, box), config.area, "bicubic"),
-            mask=(fitted(mask, config.area, "area") > 0).astype(np.float32),
-            references=tuple(
-                Reference(r.kind, fitted(r.image, config.reference_area, "bicubic")) for r in example.references
-            ),
-            target=None,
-        )
+def read_snapshot(snapshot: Path) -> SnapshotRecord:
+    """The record of a snapshot's directory.
+
+    Raises:
+        CheckpointError: not readable, or written by a newer burnish.
+    """
+    file = snapshot / "snapshot.json"
+    try:
+        record = json.loads(file.read_text())
+        version = int(record["format_version"])
+        if version > FORMAT_VERSION:
+            raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
+        names = (str(record[name]) for name in ("family", "base_digest", "policy_digest"))
+        sampler, config = SamplerSpec(**record["sampler"]), RefinerConfig(**record["refiner"])
+        return SnapshotRecord(*names, dict(record["adapter"]), sampler, config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
 
 
 def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner:
@@ -167,19 +111,12 @@ def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner
     Raises:
         CheckpointError: no snapshot, one written by a newer burnish, or one of another base.
     """
-    file = snapshot / "snapshot.json"
-    try:
-        record = json.loads(file.read_text())
-        version, digest = int(record["format_version"]), str(record["base_digest"])
-        sampler, config = SamplerSpec(**record["sampler"]), RefinerConfig(**record["refiner"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
+    record = read_snapshot(snapshot)
+    sampler, config = record.sampler, record.refiner
     policy = load_base(base)
     found = base_digest(policy.module)
-    if found != digest:
-        raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], digest[:12])])
+    if found != record.base_digest:
+        raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], record.base_digest[:12])])
     if adapted:
         load_adapter(policy.module, snapshot / "adapter")
     return Refiner(policy, sampler, config)

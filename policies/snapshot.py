@@ -63,6 +63,17 @@ def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
     return arrays_digest(trained, prefix=base)
 
 
+def adapted_digest(module: torch.nn.Module) -> str:
+    """`policy_digest` of a module as it is loaded: base and adapter, by whatever name the loader gave the adapter."""
+    found = {}
+    for name, parameter in module.named_parameters():
+        head, lora, tail = name.partition(".lora_")
+        if lora:
+            side, _, kind = tail.split(".", 2)
+            found[f"{head}.lora_{side}.{ADAPTER}.{kind}"] = _bytes_of(parameter)
+    return policy_digest(base_digest(module), found)
+
+
 def new_policy(config: Any) -> Any:
     """A policy at its starting weights: freshly drawn (tiny), or those of a pretrained pipeline."""
     return family_of(config).build(config)

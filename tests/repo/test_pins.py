@@ -19,6 +19,7 @@ IMPORT_NAMES = {
 }
 BY_DESIGN = {
     "accelerate": "diffusers' loaders need it",
+    "python-multipart": "starlette's forms need it",
     "scikit-learn": "its bundled photographs are read by path",
 }
 
