@@ -6,9 +6,11 @@ base64 text in JSON bodies and files in multipart bodies; the field names are th
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from burnish.data.records import MAX_REFERENCES, REFERENCE_KINDS
 
@@ -22,6 +24,10 @@ MAX_PROMPT = 2000
 MAX_STEPS = 100
 MAX_SAMPLES = 4
 MAX_SEED = 2**63 - 1
+MAX_FORWARDS = 800
+"""Samples times steps times regions of one request."""
+MAX_OUTPUT = 2 << 24
+"""Pixels of all samples of one request together."""
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 """A policy's name; `NAME@VERSION` pins one version of it."""
 MODEL = rf"{NAME}(@[1-9][0-9]{{0,8}})?"
@@ -66,21 +72,9 @@ class RegionIn(Strict):
     )
 
 
-class RefineRequest(Strict):
-    """Body of `POST /v1/refine`: one of mask, box and regions; with none of them the whole frame is refined."""
+class RefineOptions(Strict):
+    """What a refinement takes beside its pictures; JSON and multipart bodies have these fields in common."""
 
-    image: str = Field(description="base64 of a PNG, JPEG or WebP, or a data: URL of one", min_length=1)
-    mask: str | None = Field(
-        default=None, description="base64 of a picture of the image's size, luminance >= 128 = edit"
-    )
-    box: list[int] | None = Field(default=None, description="[x1, y1, x2, y2], pixels of the upright image, half-open")
-    regions: list[RegionIn] | None = Field(
-        default=None,
-        description="several regions; overlapping ones are refined as one",
-        min_length=1,
-        max_length=MAX_REGIONS,
-    )
-    references: list[ReferenceIn] = Field(default=[], description="in pointer order", max_length=MAX_REFERENCES)
     instruction: str = Field(default="", description="what to do, in words", max_length=MAX_PROMPT)
     model: str | None = Field(default=None, description="NAME or NAME@VERSION; null = the server's default policy")
     seed: int = Field(default=0, description="keys the noise; sample i takes seed + i", ge=0, le=MAX_SEED)
@@ -109,6 +103,37 @@ class RefineRequest(Strict):
     deadline: float | None = Field(
         default=None, description="unix seconds after which nobody waits any more", allow_inf_nan=False
     )
+
+    @field_validator("instruction")
+    @classmethod
+    def _printable(cls, text: str) -> str:
+        if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+            raise ValueError("allowed text without control characters")
+        return text
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(MODEL, text):
+            raise ValueError("allowed NAME or NAME@VERSION, NAME of a-z 0-9 . _ - with at most 64 characters")
+        return text
+
+
+class RefineRequest(RefineOptions):
+    """Body of `POST /v1/refine`: one of mask, box and regions; with none of them the whole frame is refined."""
+
+    image: str = Field(description="base64 of a PNG, JPEG or WebP, or a data: URL of one", min_length=1)
+    mask: str | None = Field(
+        default=None, description="base64 of a picture of the image's size, luminance >= 128 = edit"
+    )
+    box: list[int] | None = Field(default=None, description="[x1, y1, x2, y2], pixels of the upright image, half-open")
+    regions: list[RegionIn] | None = Field(
+        default=None,
+        description="several regions; overlapping ones are refined as one",
+        min_length=1,
+        max_length=MAX_REGIONS,
+    )
+    references: list[ReferenceIn] = Field(default=[], description="in pointer order", max_length=MAX_REFERENCES)
 
 
 class ImageOut(BaseModel):
