@@ -9,7 +9,6 @@ import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ class Done:
         return [{"box": list(p.region.box), "crop": list(p.crop)} for p in self.pieces]
 
 
-@lru_cache(maxsize=64)
 def _record(snapshot: str) -> SnapshotRecord:
     return read_snapshot(Path(snapshot))
 
