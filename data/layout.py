@@ -64,6 +64,11 @@ class DataConfig(BaseModel):
         default="fixed",
         description="fixed: the box sits in the middle, rounded down to the grid; free: at a keyed grid place",
     )
+    crop: Literal["frame", "focus"] = Field(
+        default="frame",
+        description="what the model is shown: the whole frame, or the crop round the region that the refiner shows "
+        "(`refiner`), in fine-tuning, GRPO and evaluation alike",
+    )
     degradations: tuple[str, ...] = Field(
         default=(*sorted(DEGRADATIONS), TEXT_CHANGE),
         description="defects to draw from, evenly; text_change applies to drawn text only",

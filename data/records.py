@@ -149,6 +149,7 @@ class SamplerSpec:
         shift: static sigma shift, 1 = none.
         logprob_region: "all" or "mask": the elements the log-probability averages over.
         schedule: "static" or "model": linear sigmas with `shift`, or the policy's own for the image's size.
+        latent_dtype: "float32" or "float16": what latents are rounded to after every step, and travel as.
     """
 
     kind: str
@@ -157,6 +158,7 @@ class SamplerSpec:
     shift: float = 1.0
     logprob_region: str = "all"
     schedule: str = "static"
+    latent_dtype: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +167,7 @@ class Trajectory:
 
     Args:
         example_id, sample_index: which sample of which group.
-        latents: float32 [K,N,C] before each trained step; next_latents: float32 [K,N,C] after it.
+        latents: [K,N,C] before each trained step; next_latents: [K,N,C] after it; both of `sampler.latent_dtype`.
         sigmas: float32 [S+1], the whole schedule, ending in 0.
         steps: the K trained step indices, ascending.
         stds: float32 [K], standard deviation of each step.

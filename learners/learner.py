@@ -141,7 +141,7 @@ class Learner(Trainer):
             velocity, replayed = replay(self.policy, rows, place)
             ratio = self._ratio(rows, place, replayed)
             if first:
-                self._check_ratio(ratio, group, step)
+                tally.drifted(step, self._check_ratio(ratio, group, step))
             objective = clipped_objective(
                 ratio, advantages, clip_low=self.config.clip_low, clip_high=self.config.clip_high
             )
@@ -169,14 +169,15 @@ class Learner(Trainer):
         shift = region_mean((step.mean - rows.means[:, place]) ** 2, rows.region)
         return guard_ratio(step.log_prob, old, mean_shift_square=shift, std=step.std)
 
-    def _check_ratio(self, ratio: torch.Tensor, group: Group, step: int) -> None:
-        """On the weights that sampled, the ratio is 1: anything else means sampler and learner disagree."""
+    def _check_ratio(self, ratio: torch.Tensor, group: Group, step: int) -> float:
+        """|ratio - 1| on the weights that sampled: more than the tolerance means sampler and learner disagree."""
         deviation = float((ratio.detach() - 1.0).abs().max())
         if not deviation <= self.tolerance:
             raise RefusedError(
                 f"importance ratio of {group.example.id!r} at step {step} is off by {deviation:.3g} before the first "
                 f"update (allowed {self.tolerance:g}): the learner does not compute what the sampler computed"
             )
+        return deviation
 
     def _kl(self, rows: Rows, place: int, velocity: torch.Tensor, step: Step) -> torch.Tensor:
         """KL term [B]; the reference runs without gradient, the policy's side keeps it."""

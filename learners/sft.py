@@ -26,7 +26,11 @@ class SftConfig(BaseModel):
     )
     steps: int = Field(default=300, description="optimiser steps; 0 = no supervised stage", ge=0)
     batch: int = Field(default=32, description="examples a step, over all ranks", ge=1)
-    micro_batch: int = Field(default=16, description="examples of one geometry in a forward; divides batch", ge=1)
+    micro_batch: int = Field(
+        default=16,
+        description="examples between two gradient sums; those of one geometry share a forward; divides batch",
+        ge=1,
+    )
     weight: Literal["mask", "boundary", "none"] = Field(
         default="mask", description="loss weight: the edit region, the band around its edge, or none"
     )

@@ -1,7 +1,7 @@
 """Supervised fine-tuning by flow matching. A plain class; the platform places its ranks.
 
 Noise and sigmas are keyed by (seed, step, chunk, row, example), so a resumed or reordered run draws the same.
-Legend: B examples of a chunk (one geometry, one forward), N latent tokens, C channels, H W pixels.
+Legend: B examples of one geometry (one forward), N latent tokens, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from burnish.learners.engines import EngineFactory
 from burnish.learners.sft import SftConfig, band_weight, bell_weight, flow_matching_loss, noised, region_weight
 from burnish.learners.trainer import Trainer
 from burnish.policies.protocol import HasGuidance, Policy
+from burnish.policies.sampling import by_geometry
 
 Chunks = Callable[[int], Sequence[Sequence[Example]]]
-"""Step number -> this rank's chunks of that step: `num_micro` chunks of `micro_batch` examples of one geometry."""
+"""Step number -> this rank's chunks of that step: `num_micro` chunks of `micro_batch` examples."""
 
 
 class SftTrainer(Trainer):
@@ -58,7 +59,7 @@ class SftTrainer(Trainer):
             Means over these steps (this rank's loss), and the last step's loss and learning rate.
 
         Raises:
-            DataError: a chunk has no target, or mixes geometries.
+            DataError: an example has no target.
             RefusedError: too many gradients in a row were not finite.
         """
         losses, infos = [], []
@@ -86,25 +87,31 @@ class SftTrainer(Trainer):
         return total / len(chunks), info
 
     def _losses(self, chunk: Sequence[Example], *, step: int, chunk_number: int) -> torch.Tensor:
-        """Loss [B] of one chunk."""
+        """Loss [B] of one chunk: a forward pass for each geometry in it, so that nothing is padded into the loss."""
         conditions = [self.policy.encode(example) for example in chunk]
-        if any(c.geometry != conditions[0].geometry for c in conditions):
-            raise DataError(f"a batch holds one geometry, got {sorted({str(c.geometry) for c in conditions})}")
-        images = np.stack([target_image(example, self.config.restoration) for example in chunk])
+        losses: dict[int, torch.Tensor] = {}
+        for rows in by_geometry(conditions):
+            keys = [(step, chunk_number, row, chunk[row].id) for row in rows]
+            found = self._bucket_losses([chunk[i] for i in rows], [conditions[i] for i in rows], keys)
+            losses |= zip(rows, found, strict=True)
+        return torch.stack([losses[row] for row in range(len(chunk))])
+
+    def _bucket_losses(
+        self, examples: Sequence[Example], conditions: Sequence[Conditions], keys: Sequence[tuple[int | str, ...]]
+    ) -> torch.Tensor:
+        """Loss [B] of examples of one geometry."""
+        images = np.stack([target_image(example, self.config.restoration) for example in examples])
         with torch.no_grad():
             clean = self.policy.encode_image(torch.from_numpy(images).to(self.device), conditions[0]).to(self.device)
-        sigma, noise = self._draw(chunk, clean, step=step, chunk_number=chunk_number)
+        sigma, noise = self._draw(keys, clean)
         predict = self.policy.plain_velocity if isinstance(self.policy, HasGuidance) else self.policy.velocity
-        velocity = predict(noised(clean, noise, sigma), sigma, conditions)
-        losses = flow_matching_loss(velocity, clean, noise, weight=self._weight(chunk, conditions))
+        velocity = predict(noised(clean, noise, sigma), sigma, list(conditions))
+        losses = flow_matching_loss(velocity, clean, noise, weight=self._weight(examples, conditions))
         return losses * bell_weight(sigma) if self.config.bell else losses
 
-    def _draw(
-        self, chunk: Sequence[Example], clean: torch.Tensor, *, step: int, chunk_number: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw(self, keys: Sequence[tuple[int | str, ...]], clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keyed sigma [B], uniform in [0,1), and noise [B,N,C]."""
         shape = tuple(clean.shape[1:])
-        keys = [(step, chunk_number, row, example.id) for row, example in enumerate(chunk)]
         levels = [seeding.generator(self.seed, "sft-sigma", *key).random(dtype=np.float32) for key in keys]
         noise = [seeding.normal(shape, self.seed, "sft-noise", *key) for key in keys]
         sigma = torch.from_numpy(np.array(levels, np.float32)).to(self.device)

@@ -28,6 +28,7 @@ class Tally:
         self._sums = np.zeros(len(FIELDS) + 1)
         self._shift = np.zeros((2, num_steps))
         self._max = 0.0
+        self._drift = np.full(num_steps, -1.0)
         self._device = device
         self._infos: list[StepInfo] = []
 
@@ -46,6 +47,10 @@ class Tally:
         if bool(valid.any()):
             self._max = max(self._max, float((values["ratio"].detach()[valid] - 1.0).abs().max()))
 
+    def drifted(self, step: int, deviation: float) -> None:
+        """Note the largest |ratio - 1| of a denoising step on the weights that sampled it."""
+        self._drift[step] = max(self._drift[step], deviation)
+
     def stepped(self, info: StepInfo) -> None:
         """Add one optimiser step (the same on every rank)."""
         self._infos.append(info)
@@ -59,6 +64,7 @@ class Tally:
         result["ratio_max_deviation"] = self._max
         for step in np.flatnonzero(self._shift[1]):
             result[f"dlogp/step_{step}"] = float(self._shift[0, step] / self._shift[1, step])
+        result |= {f"drift/step_{step}": float(self._drift[step]) for step in np.flatnonzero(self._drift >= 0.0)}
         taken = [info for info in self._infos if not info.skipped]
         result["grad_norm"] = sum(i.grad_norm for i in taken) / len(taken) if taken else 0.0
         result["lr"] = self._infos[-1].lr if self._infos else 0.0
@@ -68,9 +74,9 @@ class Tally:
 
     def _join(self) -> None:
         sums = torch.from_numpy(np.concatenate([self._sums, self._shift.ravel()])).to(self._device)
-        largest = torch.tensor(self._max, dtype=torch.float64, device=self._device)
+        largest = torch.tensor([self._max, *self._drift], dtype=torch.float64, device=self._device)
         dist.all_reduce(sums)
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         joined = sums.cpu().numpy()
         self._sums, self._shift = joined[: len(FIELDS) + 1], joined[len(FIELDS) + 1 :].reshape(self._shift.shape)
-        self._max = float(largest)
+        self._max, self._drift = float(largest[0]), largest[1:].cpu().numpy()

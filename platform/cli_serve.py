@@ -1,4 +1,4 @@
-"""`burnish serve`, `burnish promote`, `burnish rollback`. They parse and print; `serving.py` and burnish.serve do it."""
+"""`burnish serve`, `burnish promote` and `burnish rollback`: they parse and print; `serving.py` does the work."""
 
 from __future__ import annotations
 

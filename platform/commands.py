@@ -18,11 +18,11 @@ import numpy as np
 
 from burnish.data.errors import ConfigError, Problem, RefusedError
 from burnish.data.records import PolicyVersion
-from burnish.data.sources import make_source
 from burnish.platform.assessment import Assessor, stored
 from burnish.platform.checkpoints import committed
 from burnish.platform.config import Recipe, load_recipe
 from burnish.platform.console import number, table
+from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
 from burnish.platform.learning import read_state, velocity_difference
 from burnish.platform.local import LocalExecutor
@@ -152,7 +152,7 @@ def evaluate_run(run: Run, *, split: str, name: str | None) -> Evaluated:
     executor.start(Role("rollout", partial(RolloutWorker, recipe, run.info.seed)))
     executor.broadcast("rollout", "begin", chosen.base)
     executor.broadcast("rollout", "load", version, state)
-    assessor = Assessor(recipe, executor, make_source(recipe.data))
+    assessor = Assessor(recipe, executor, recipe_source(recipe, thorough=True))
     specs = evaluation_specs(recipe.grpo.sampler.spec, recipe.evaluation)
     parts = {label: assessor.measure(split, sampler, version) for label, sampler in specs.items()}
     executor.close()
@@ -240,7 +240,7 @@ def _prove(chosen: Chosen, export: Path) -> tuple[PolicyVersion, float, float]:
     own, plain = load_base(chosen.base), load_base(export / BASE)
     add_adapter(own.module, chosen.recipe.grpo.adapter)
     import_state(own.module, state)
-    example = make_source(chosen.recipe.data, thorough=False).example("dev", 0)
+    example = recipe_source(chosen.recipe).example("dev", 0)
     effect = velocity_difference(own, plain, example)
     load_adapter(plain.module, export / "adapter")
     difference = velocity_difference(own, plain, example)

@@ -28,9 +28,9 @@ from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
 from burnish.policies.flux2 import Flux2Config
-from burnish.policies.focus import RefinerConfig
 from burnish.policies.kontext import KontextConfig
 from burnish.policies.lora import AdapterConfig
+from burnish.policies.pieces import RefinerConfig
 from burnish.policies.qwen_edit import QwenEditConfig
 from burnish.policies.sampling import SamplerConfig
 from burnish.policies.tiny import TinyConfig

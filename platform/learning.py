@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from burnish.data.errors import CheckpointError
-from burnish.data.records import Example, Group, PolicyVersion, SamplerSpec, UpdatePlan
+from burnish.data.records import Example, Group, PolicyVersion, UpdatePlan
 from burnish.data.sources import reader_chunks
 from burnish.learners.engine import join_ranks, leave_ranks
 from burnish.learners.engines import engine_factory
@@ -25,8 +26,8 @@ from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
 from burnish.platform.checkpoints import commit, load_tensors, save_tensors
 from burnish.platform.config import Recipe
+from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
-from burnish.platform.workers import recipe_source
 from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter, reference_active, trainable
 from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
@@ -153,6 +154,7 @@ class LearnerWorker:
             config.update,
             reference=lambda: reference(policy.module),
             sample_batch=recipe.rollouts.sample_batch,
+            folded=recipe.rollouts.fold_adapter,
             rank=self._rank,
             world=self._world,
         )
@@ -214,7 +216,7 @@ class LearnerWorker:
             base=self._base,
             policy=record["policy_digest"],
             adapter=adapter,
-            sampler=SamplerSpec("ode", sampler.num_steps, shift=sampler.shift, schedule=sampler.schedule),
+            sampler=replace(sampler.spec, kind="ode", eta=0.0),
             refiner=self._recipe.refiner.model_dump(mode="json"),
             weights="raw",
         )

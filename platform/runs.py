@@ -26,7 +26,8 @@ from burnish.platform.locks import RunLock, RunLockedError
 
 FORMAT_VERSION = 1
 STATUSES = ("running", "done", "failed", "interrupted", "paused")
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_ID = 64
+_ID = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ID - 1}}}")
 _PACKAGES = ("burnish", "torch", "numpy", "diffusers", "peft", "deepspeed", "ray", "mlflow", "safetensors")
 
 
@@ -187,10 +188,12 @@ class RunStore:
         return True
 
     def _fresh_directory(self, recipe: str, seed: int, now: time.struct_time) -> Path:
-        name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-._")[:24].rstrip("-._") or "run"
+        stamp = f"-{seed}-{time.strftime('%Y%m%d%H%M%S', now)}-"
+        room = MAX_ID - len(stamp) - 4
+        name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-._")[:room].rstrip("-._") or "run"
         while True:
             unique = hashlib.blake2b(f"{os.getpid()}:{time.time_ns()}".encode(), digest_size=2).hexdigest()
-            path = self.root / check_run_id(f"{name}-{seed}-{time.strftime('%Y%m%d%H%M%S', now)}-{unique}")
+            path = self.root / check_run_id(f"{name}{stamp}{unique}")
             try:
                 path.mkdir(parents=True)
                 return path

@@ -14,10 +14,10 @@ from functools import partial
 from types import FrameType
 
 from burnish.data.errors import BurnishError
-from burnish.data.sources import make_source
 from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
 from burnish.platform.desk import RewardDesk
+from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Executor, GangLost
 from burnish.platform.guarding import Paused
 from burnish.platform.options import TrainOptions
@@ -48,7 +48,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
 
     torch.set_num_threads(1)
     console, started = Console(json_lines=options.json), time.monotonic()
-    source = make_source(recipe.data)
+    source = recipe_source(recipe, thorough=True)
     run = _open(recipe, options, console)
     with run.lock(), _interrupts() as interrupted:
         run.start()

@@ -13,8 +13,8 @@ import numpy as np
 
 from burnish.data.errors import InfrastructureError
 from burnish.data.records import Example, Group, GroupSummary, PolicyVersion, SamplerSpec, Scores
-from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
+from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
 from burnish.policies.snapshot import load_start
 from burnish.rewards.batcher import Batcher
@@ -23,11 +23,6 @@ from burnish.rewards.rubric import RewardSpec
 from burnish.rewards.server import RewardServer
 from burnish.rollouts.evaluation import EvalPart, Evaluator, evaluation_examples
 from burnish.rollouts.rollouter import Rollouter, sample_examples
-
-
-def recipe_source(recipe: Recipe) -> Source:
-    """The recipe's examples; files were checked by the driver, so headers are enough here."""
-    return make_source(recipe.data, thorough=False)
 
 
 class RolloutWorker:

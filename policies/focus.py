@@ -1,28 +1,28 @@
-"""Focus crops of a whole picture: what is cut out for the model, and how what it made is put back.
+"""The focused view: what a model sees of an example (Focus-and-Refine, RefineAnything section 3.2).
 
-The two halves of Focus-and-Refine (RefineAnything section 3.2) round the model, called by the refiner and by serving.
-Nothing here knows a policy.
+The refiner crops an image of any size this way, and with `data.crop: focus` so do fine-tuning, GRPO and evaluation:
+one function, so that a model is trained on what it is later shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.data.crops import cut, focus_crop, model_size
-from burnish.data.errors import DataError
 from burnish.data.images import resize
-from burnish.data.masks import blend_reach
-from burnish.data.paste import paste_crop
+from burnish.data.masks import mask_bbox
 from burnish.data.records import Box, Example, Reference
-from burnish.data.regions import Region, join_regions, region_of
+from burnish.data.sources import Source
+
+_PIXEL_META = ("box", "text", "font")
+"""What `meta` says in the frame's pixels; drawn text that was resized is no longer read by its font."""
 
 
-class RefinerConfig(BaseModel):
+class FocusConfig(BaseModel):
     """How an image of any size meets a model of one size."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -37,87 +37,95 @@ class RefinerConfig(BaseModel):
     area: int = Field(default=576, description="pixels of the crop as the model sees it", ge=16)
     multiple: int = Field(default=4, description="sides that the model sees are multiples of this", ge=1)
     reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
-    dilate_size: int = Field(
-        default=7, description="side of the square that grows the mask before blending, pixels", ge=1
+
+
+def focus_box(box: Box, config: FocusConfig, *, height: int, width: int, min_margin: int = 0) -> Box:
+    """The crop round a region's box, inside an image of height x width.
+
+    Args:
+        box: where to edit.
+        config: margin and its frame.
+        height, width: of the image, pixels.
+        min_margin: least margin in source pixels.
+    """
+    frame, margin = config.margin_frame, config.margin
+    if frame == "box":
+        margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
+    return focus_crop(box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=min_margin)
+
+
+def focus_view(example: Example, config: FocusConfig, *, box: Box, mask: np.ndarray | None) -> Example:
+    """The example cropped to a box and resized to the model's sizes; where a size already fits, bit for bit the crop.
+
+    Args:
+        example: image and target of one size, references of any size.
+        config: the model's sizes.
+        box: see `focus_box`.
+        mask: [1,h,w] of the box, > 0 = edit.
+    """
+
+    def fitted(crop: np.ndarray, method: str) -> np.ndarray:
+        return _fitted(crop, config.area, config.multiple, method)
+
+    def cropped(image: np.ndarray | None) -> np.ndarray | None:
+        return None if image is None else fitted(cut(image, box), "bicubic")
+
+    references = (
+        Reference(r.kind, _fitted(r.image, config.reference_area, config.multiple, "bicubic"))
+        for r in example.references
     )
-    blur_size: int = Field(default=11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
+    return replace(
+        example,
+        image=cropped(example.image),
+        mask=None if mask is None else (fitted(mask, "area") > 0).astype(np.float32),
+        references=tuple(references),
+        target=cropped(example.target),
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """One region on its way through the policy.
+def focused(example: Example, config: FocusConfig) -> Example:
+    """The focused view of a training example, its `meta` in the view's pixels; one without a mask is taken whole."""
+    known = next((a for a in (example.mask, example.image, example.target) if a is not None), None)
+    if known is None:
+        return example
+    height, width = known.shape[1:]
+    box, mask = (0, 0, width, height), example.mask
+    if mask is not None:
+        box = focus_box(mask_bbox(mask), config, height=height, width=width)
+        mask = cut(mask, box)
+    view = focus_view(example, config, box=box, mask=mask)
+    meta = {name: value for name, value in example.meta.items() if name not in _PIXEL_META}
+    if view.mask is not None:
+        meta["box"] = ",".join(map(str, mask_bbox(view.mask)))
+    return replace(view, meta=meta)
+
+
+class FocusedSource:
+    """A source whose examples are focused views: fine-tuning, GRPO and evaluation see what the refiner shows.
 
     Args:
-        region: where to edit.
-        crop: what is cut out round it, a box of the image.
-        view: the crop as the model sees it.
+        source: gives whole frames.
+        config: the recipe's crop and sizes.
     """
 
-    region: Region
-    crop: Box
-    view: Example
+    def __init__(self, source: Source, config: FocusConfig) -> None:
+        self.name = source.name
+        self._source = source
+        self._config = config
+
+    def count(self, split: str) -> int | None:
+        """See `Source.count`."""
+        return self._source.count(split)
+
+    def repeats(self, split: str) -> frozenset[int]:
+        """See `Source.repeats`."""
+        return self._source.repeats(split)
+
+    def example(self, split: str, index: int) -> Example:
+        """Example number `index`, focused."""
+        return focused(self._source.example(split, index), self._config)
 
 
-class Focus:
-    """Cuts regions out of a picture and pastes them back.
-
-    Args:
-        config: crop, sizes and blending.
-    """
-
-    def __init__(self, config: RefinerConfig) -> None:
-        self.config = config
-
-    def cut_out(self, example: Example, regions: Sequence[Region] = ()) -> tuple[Piece, ...]:
-        """What the model is to see, one piece a region; see `Refiner.refine`."""
-        if example.image is None:
-            raise DataError(f"{example.id!r} has no image to refine")
-        height, width = example.image.shape[1:]
-        if not regions:
-            mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-            regions = (region_of(mask),)
-        pieces = []
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        for index, region in enumerate(join_regions(regions, reach=reach)):
-            crop = self._crop(region.box, height, width)
-            keyed = replace(example, id=f"{example.id}#{index}") if index else example
-            pieces.append(Piece(region, crop, self._model_view(keyed, region.within(crop), crop)))
-        return tuple(pieces)
-
-    def paste(self, image: np.ndarray, pieces: Sequence[Piece], made: Sequence[np.ndarray]) -> np.ndarray:
-        """The image [3,H,W] with what was generated for each piece blended in."""
-        sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
-        for piece, generated in zip(pieces, made, strict=True):
-            x1, y1, x2, y2 = piece.crop
-            full = resize(generated, height=y2 - y1, width=x2 - x1)
-            image = paste_crop(image, full, piece.region.within(piece.crop), box=piece.crop, **sizes)
-        return image
-
-    def _crop(self, box: Box, height: int, width: int) -> Box:
-        frame, margin = self.config.margin_frame, self.config.margin
-        if frame == "box":
-            margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        return focus_crop(
-            box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=reach + 1
-        )
-
-    def _model_view(self, example: Example, mask: np.ndarray, box: Box) -> Example:
-        """The crop at the model's size; mask: [1,h,w] of the crop."""
-        assert example.image is not None
-        config = self.config
-
-        def fitted(image: np.ndarray, area: int, method: str) -> np.ndarray:
-            size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=config.multiple)
-            same = size == image.shape[1:]
-            return image if same else resize(image, height=size[0], width=size[1], method=method)
-
-        return replace(
-            example,
-            image=fitted(cut(example.image, box), config.area, "bicubic"),
-            mask=(fitted(mask, config.area, "area") > 0).astype(np.float32),
-            references=tuple(
-                Reference(r.kind, fitted(r.image, config.reference_area, "bicubic")) for r in example.references
-            ),
-            target=None,
-        )
+def _fitted(image: np.ndarray, area: int, multiple: int, method: str) -> np.ndarray:
+    size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=multiple)
+    return image if size == image.shape[1:] else resize(image, height=size[0], width=size[1], method=method)

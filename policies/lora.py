@@ -1,6 +1,7 @@
 """LoRA adapters through peft, drawn by parameter name, and the state that training changes.
 
-Adapters stay unfolded: the forward that samples and the forward that learns are the same arithmetic.
+Adapters stay apart from the weights unless a recipe folds them for sampling (`folding.py`): the forward that samples
+and the forward that learns are the same arithmetic.
 """
 
 from __future__ import annotations

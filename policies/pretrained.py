@@ -46,7 +46,7 @@ class PretrainedConfig(BaseModel):
     )
     max_sequence_length: int = Field(default=512, description="tokens of the instruction", ge=8)
     mask_input: bool = Field(
-        default=False, description="show the mask as one more image after the input (RefineAnything section 3.1)"
+        default=False, description="show the mask as one more image, after input and references (RefineAnything)"
     )
     gradient_checkpointing: bool = Field(default=False, description="compute activations twice instead of keeping them")
     vae_tiling: bool = Field(default=False, description="decode in tiles and slices: less memory")
@@ -167,7 +167,7 @@ class PretrainedPolicy(ABC):
 
     @torch.no_grad()
     def encode(self, example: Example) -> Conditions:
-        """Latents of the input, the mask where the recipe shows it, and the references; text; region.
+        """Latents of the input, the references and the mask where the recipe shows it; text; region.
 
         Raises:
             DataError: neither an image, a mask nor a target says the size, or a side is no multiple of the token.
@@ -188,11 +188,12 @@ class PretrainedPolicy(ABC):
         return Conditions(example.id, geometry, arrays)
 
     def images(self, example: Example) -> list[np.ndarray]:
-        """Images that condition, in order: input, mask (where `mask_input`), references; float32 [3,h,w] in [0,1]."""
+        """Images that condition, in order: input, references, mask (where `mask_input`); float32 [3,h,w] in [0,1]."""
         images = [] if example.image is None else [example.image]
+        images += [reference.image for reference in example.references]
         if self.config.mask_input and example.mask is not None:
             images.append(np.repeat(example.mask, 3, axis=0))
-        return images + [reference.image for reference in example.references]
+        return images
 
     def _frame(self, example: Example) -> tuple[int, int]:
         known = [a.shape[1:] for a in (example.image, example.mask, example.target) if a is not None]

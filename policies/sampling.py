@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.data import seeding
 from burnish.data.errors import ConfigError, Problem
-from burnish.data.records import Conditions, SamplerSpec
+from burnish.data.records import Conditions, Geometry, SamplerSpec
 from burnish.policies.protocol import HasSchedule, Policy
 from burnish.policies.schedule import sigmas
-from burnish.policies.steps import transition
+from burnish.policies.steps import rounded, transition
 
 StepNoise = Callable[[int], torch.Tensor]
 OnStep = Callable[[int, Callable[[], np.ndarray]], None]
@@ -54,6 +54,11 @@ class SamplerConfig(BaseModel):
         description="compute the ODE steps before the first SDE step once a group; needs shared_initial_noise",
     )
 
+    latent_dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="latents are rounded to this after every step, before the log-probability, and travel so",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> SamplerConfig:
         last = self.num_steps - 1
@@ -70,7 +75,8 @@ class SamplerConfig(BaseModel):
     @property
     def spec(self) -> SamplerSpec:
         """The record that travels with each trajectory."""
-        return SamplerSpec(self.kind, self.num_steps, self.eta, self.shift, self.logprob_region, self.schedule)
+        fields = ("kind", "num_steps", "eta", "shift", "logprob_region", "schedule", "latent_dtype")
+        return SamplerSpec(**{name: getattr(self, name) for name in fields})
 
 
 def draw_window(config: SamplerConfig, *, seed: int, iteration: int, example_id: str) -> tuple[int, ...]:
@@ -142,7 +148,7 @@ def integrate(
     ode = replace(sampler, kind="ode")
     region = torch.from_numpy(np.array(conditions[0].arrays["region"])).to(start.device)
     first, stop = span or (0, sampler.num_steps)
-    x, kept = start, []
+    x, kept = rounded(start, sampler), []
     for index in range(first, stop):
         drawn = index in sde_steps
         sigma = torch.full((x.shape[0],), levels[index], dtype=torch.float32, device=x.device)
@@ -207,6 +213,14 @@ def _idea(policy: Policy, conditions: Conditions, before: torch.Tensor, path: Pa
     sigma, after = float(path.sigmas[step]), float(path.sigmas[step + 1])
     clean = path.final + (path.final - before) * (after / (sigma - after))
     return policy.decode(clean, conditions).cpu().numpy()
+
+
+def by_geometry(conditions: Sequence[Conditions]) -> list[list[int]]:
+    """Indices of conditions that can share a forward pass, in order of first appearance."""
+    groups: dict[Geometry, list[int]] = {}
+    for index, condition in enumerate(conditions):
+        groups.setdefault(condition.geometry, []).append(index)
+    return list(groups.values())
 
 
 def keyed_noise(

@@ -94,6 +94,8 @@ def transition(
 ) -> Step:
     """One denoising step of Flow-SDE, Dance-SDE, CPS or ODE.
 
+    What is drawn is rounded to the sampler's storage type before it is scored: a replay scores what was stored.
+
     Args:
         velocity: [B,N,C] predicted velocity.
         latents: [B,N,C] latents at sigma.
@@ -114,9 +116,15 @@ def transition(
         sample = move.mean + move.std * noise
     else:
         sample = move.mean
+    sample = rounded(sample, sampler)
     counted = region if sampler.logprob_region == "mask" else None
     log_prob = _log_density(sample.detach(), move, counted)
     return Step(sample, move.mean, move.std, move.noise_level, log_prob)
+
+
+def rounded(latents: torch.Tensor, sampler: SamplerSpec) -> torch.Tensor:
+    """float32 latents with the values that the sampler's storage type can hold."""
+    return latents if sampler.latent_dtype == "float32" else latents.to(torch.float16).float()
 
 
 def _log_density(sample: torch.Tensor, move: _Move, region: torch.Tensor | None) -> torch.Tensor:

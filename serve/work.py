@@ -16,7 +16,7 @@ import numpy as np
 
 from burnish.data.pictures import LOSSLESS, Picture, write_picture
 from burnish.data.records import SamplerSpec
-from burnish.policies.focus import Focus, Piece
+from burnish.policies.pieces import Focus, Piece
 from burnish.policies.refiner import SnapshotRecord, read_snapshot
 from burnish.serve.backend import Backend
 from burnish.serve.engine import Made, Unit

@@ -101,7 +101,14 @@ def example(index: int) -> Example:
 
 
 def group(
-    policy: Policy, index: int, *, size: int = 4, iteration: int = 0, batch: int = 4, item: Example | None = None
+    policy: Policy,
+    index: int,
+    *,
+    size: int = 4,
+    iteration: int = 0,
+    batch: int = 4,
+    item: Example | None = None,
+    sampler: SamplerSpec = SAMPLER,
 ) -> Group:
     """Sample a group with the kernel and the shapes of the rollouter."""
     item = item or example(index)
@@ -118,30 +125,32 @@ def group(
         path = integrate(
             policy,
             [conditions] * batch,
-            sampler=SAMPLER,
+            sampler=sampler,
             start=noise("start"),
             sde_steps=(0, 2),
             step_noise=lambda step, noise=noise: noise("step", step),
         )
         for row in range(batch):
-            found.append(_trajectory(path, row, first + row, item.id, version))
+            found.append(_trajectory(path, row, first + row, item.id, version, sampler))
     return Group(item, conditions, tuple(found), iteration, version)
 
 
-def _trajectory(path: object, row: int, sample: int, example_id: str, version: PolicyVersion) -> Trajectory:
-    def stacked(name: str) -> np.ndarray:
-        return np.stack([t[row].numpy() for t in getattr(path, name)])
+def _trajectory(
+    path: object, row: int, sample: int, example_id: str, version: PolicyVersion, sampler: SamplerSpec
+) -> Trajectory:
+    def stacked(name: str, dtype: str = "float32") -> np.ndarray:
+        return np.stack([t[row].numpy() for t in getattr(path, name)]).astype(dtype)
 
     return Trajectory(
         example_id=example_id,
         sample_index=sample,
-        latents=stacked("latents"),
-        next_latents=stacked("next_latents"),
+        latents=stacked("latents", sampler.latent_dtype),
+        next_latents=stacked("next_latents", sampler.latent_dtype),
         sigmas=path.sigmas,
         steps=(0, 2),
         stds=np.array(path.stds, np.float32),
         log_probs=stacked("log_probs"),
-        sampler=SAMPLER,
+        sampler=sampler,
         policy=version,
         noise_key="",
         image=np.zeros((3, SIDE, SIDE), np.float32),

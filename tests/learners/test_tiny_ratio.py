@@ -1,8 +1,10 @@
 """The real tiny transformer: what DeepSpeed holds in flat buffers computes the bytes of a freshly built model."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 
 from burnish.data import seeding
@@ -32,7 +34,8 @@ def drawn(index):
     return Example(f"t{index}", "", image, mask, (Reference("detail", image[:, :12, :12].copy()),))
 
 
-def test_the_first_ratio_is_exactly_one_before_and_after_an_update(fakes):
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_the_first_ratio_is_exactly_one_before_and_after_an_update(fakes, stored):
     sampler, policy = adapted(), adapted()
     config = GrpoConfig(kl=KlConfig(beta=0.1), updates_per_iteration=1, micro_batch=8)
     engine = EngineConfig(kind="deepspeed", zero_stage=1)
@@ -41,7 +44,10 @@ def test_the_first_ratio_is_exactly_one_before_and_after_an_update(fakes):
     learner = Learner(policy, factory, config, reference=reference, sample_batch=8)
     for iteration in range(2):
         assert import_state(sampler.module, learner.publish()) > 0
-        group = fakes.group(sampler, 0, size=16, batch=8, iteration=iteration, item=drawn(iteration))
+        kept = replace(fakes.SAMPLER, latent_dtype=stored)
+        group = fakes.group(sampler, 0, size=16, batch=8, iteration=iteration, item=drawn(iteration), sampler=kept)
+        assert group.trajectories[0].latents.dtype == stored
         metrics = learner.update(fakes.plan([group], iteration=iteration), group)
+        assert metrics["drift/step_0"] == metrics["drift/step_2"] == 0.0 and "drift/step_1" not in metrics
         assert metrics["ratio_max_deviation"] == 0.0 and metrics["grad_norm"] > 0.0 and metrics["kl"] > 0.0
     learner.close()

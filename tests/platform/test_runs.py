@@ -45,7 +45,7 @@ def test_a_link_in_the_root_is_no_run(tmp_path):
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
 def test_an_id_is_recipe_seed_seconds_and_four_hex_digits(tmp_path, recipe, seed):
     run = RunStore(tmp_path).create(recipe, seed)
-    assert re.fullmatch(rf"[a-z0-9][a-z0-9._-]{{0,23}}-{seed}-\d{{14}}-[0-9a-f]{{4}}", run.id) and len(run.id) <= 64
+    assert re.fullmatch(rf"[a-z0-9][a-z0-9._-]{{0,42}}-{seed}-\d{{14}}-[0-9a-f]{{4}}", run.id) and len(run.id) <= 64
     assert run.info.recipe == recipe and os.listdir(tmp_path) == [run.id]
 
 

@@ -36,7 +36,15 @@ def published() -> Callable[[Rollouter, int], tuple[PolicyVersion, dict[str, np.
 def make_rollouter() -> Callable[..., Rollouter]:
     """A fresh rollouter of 8 samples a group; sampler fields by name."""
 
-    def make(*, batch: int = 4, lag: int = 0, seed: int = 0, wrap: Callable[[Any], Any] = lambda p: p, **sampler: Any):
+    def make(
+        *,
+        batch: int = 4,
+        lag: int = 0,
+        seed: int = 0,
+        fold: bool = False,
+        wrap: Callable[[Any], Any] = lambda p: p,
+        **sampler: Any,
+    ):
         policy = new_policy(TinyConfig(num_layers=1, num_single_layers=1))
         digest = base_digest(policy.module)
         add_adapter(policy.module, AdapterConfig(rank=2, alpha=3.0))
@@ -44,7 +52,7 @@ def make_rollouter() -> Callable[..., Rollouter]:
             wrap(policy),
             base=digest,
             source=make_source(DataConfig(sources=(SourceConfig(kind="text"),), box="free")),
-            config=RolloutConfig(sample_batch=batch, lag=lag),
+            config=RolloutConfig(sample_batch=batch, lag=lag, fold_adapter=fold),
             sampler=SamplerConfig(**(SAMPLER | sampler)),
             group_size=GROUP,
             seed=seed,

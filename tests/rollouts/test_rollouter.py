@@ -7,6 +7,7 @@ import pytest
 
 from burnish.data.errors import ConfigError, InfrastructureError, RefusedError
 from burnish.data.records import PolicyVersion
+from burnish.policies.lora import export_state
 from burnish.policies.sampling import SamplerConfig, draw_window
 
 CALLS = [(0, 0), (0, 16), (0, 33), (1, 0), (2, 48)]
@@ -71,6 +72,27 @@ def test_every_forward_has_the_recipes_batch_and_conditions_are_encoded_once(rea
     assert rollouter.policy.calls["encode"] == 1
     assert rollouter.policy.rows == [4] * (4 * 2)
     assert summary.num_forwards == sum(rollouter.policy.rows) == 4 * len(group.trajectories)
+
+
+def test_a_folded_adapter_samples_the_same_to_rounding_and_forgets_older_weights(ready, published):
+    (plain, version), (folded, _) = ready(), ready(fold=True)
+    first = folded.sample(0, 0, version)
+    wanted = plain.sample(0, 0, version)[1]
+    for found, own in zip(first[1].trajectories, wanted.trajectories, strict=True):
+        np.testing.assert_allclose(found.latents[0], own.latents[0], atol=1e-5)
+        assert np.abs(np.exp(found.log_probs - own.log_probs) - 1.0).max() < 1e-5
+    newer, state = published(folded, 2)
+    folded.load(newer, state)
+    other = folded.sample(0, 0, newer)[0].samples_digest
+    folded.load(version, export_state(plain.policy.module))
+    assert folded.sample(0, 0, version)[0].samples_digest == first[0].samples_digest != other
+
+
+def test_latents_travel_in_the_storage_type(ready):
+    rollouter, version = ready(latent_dtype="float16")
+    one = rollouter.sample(0, 0, version)[1].trajectories[0]
+    assert one.latents.dtype == one.next_latents.dtype == np.float16
+    assert one.log_probs.dtype == one.image.dtype == np.float32 and one.sampler.latent_dtype == "float16"
 
 
 def test_another_batch_shape_changes_samples_by_rounding_only(ready):

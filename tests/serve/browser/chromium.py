@@ -131,7 +131,9 @@ class Chromium:
     def swipe(self, points: list[tuple[float, float]]) -> None:
         """A finger goes down at the first point, through the others, and up."""
         for i, (x, y) in enumerate(points):
-            self.send("Input.dispatchTouchEvent", type="touchMove" if i else "touchStart", touchPoints=[{"x": x, "y": y}])
+            self.send(
+                "Input.dispatchTouchEvent", type="touchMove" if i else "touchStart", touchPoints=[{"x": x, "y": y}]
+            )
         self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def press(self, *keys: str, modifiers: int = 0) -> None:

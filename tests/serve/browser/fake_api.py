@@ -66,7 +66,14 @@ def application(fake: Fake) -> FastAPI:
 
     @app.get("/v1/policies")
     async def policies(request: Request) -> Response:
-        version = {"digest": "ab" * 32, "share": 1.0, "lineage": {"run": "tiny"}, "score": None, "since": 0, "reason": ""}
+        version = {
+            "digest": "ab" * 32,
+            "share": 1.0,
+            "lineage": {"run": "tiny"},
+            "score": None,
+            "since": 0,
+            "reason": "",
+        }
         tuned = [version | {"version": 1, "state": "held"}, version | {"version": 2, "state": "active"}]
         found = [{"name": "tuned", "default": True, "versions": tuned}]
         found += [{"name": "base", "default": False, "versions": [version | {"version": 1, "state": "active"}]}]
@@ -104,7 +111,13 @@ async def work(fake: Fake, fields: dict[str, list[Any]]) -> AsyncIterator[str]:
     masks = [Image.open(io.BytesIO(m)).convert("L") for m in fields["mask"]]
     crops = [grown(mask.getbbox() or (0, 0, *mask.size), mask.size) for mask in masks]
     regions = [{"box": list(m.getbbox() or ()), "crop": list(c)} for m, c in zip(masks, crops, strict=True)]
-    common = {"id": f"r{len(fake.forms)}", "model": "tuned@2", "version": 2, "digest": "ab", "seed": int(fields["seed"][0])}
+    common = {
+        "id": f"r{len(fake.forms)}",
+        "model": "tuned@2",
+        "version": 2,
+        "digest": "ab",
+        "seed": int(fields["seed"][0]),
+    }
     common |= {"steps": STEPS, "regions": regions}
     try:
         yield event("accepted", common)
@@ -113,7 +126,14 @@ async def work(fake: Fake, fields: dict[str, list[Any]]) -> AsyncIterator[str]:
             for step in range(1, STEPS + 1):
                 await asyncio.sleep(fake.pause)
                 draft = better.crop(crop).filter(ImageFilter.GaussianBlur(8 * (STEPS - step)))
-                entry = {"step": step, "steps": STEPS, "region": number, "regions": len(crops), "sample": 0, "samples": 1}
+                entry = {
+                    "step": step,
+                    "steps": STEPS,
+                    "region": number,
+                    "regions": len(crops),
+                    "sample": 0,
+                    "samples": 1,
+                }
                 entry["fraction"] = (number * STEPS + step) / (STEPS * len(crops))
                 yield event("progress", entry | {"preview": {**encoded(draft), "crop": crop}})
     except asyncio.CancelledError:
