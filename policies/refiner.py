@@ -91,9 +91,14 @@ def read_snapshot(snapshot: Path) -> SnapshotRecord:
         version = int(record["format_version"])
         if version > FORMAT_VERSION:
             raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
-        names = (str(record[name]) for name in ("family", "base_digest", "policy_digest"))
-        sampler, config = SamplerSpec(**record["sampler"]), RefinerConfig(**record["refiner"])
-        return SnapshotRecord(*names, dict(record["adapter"]), sampler, config)
+        return SnapshotRecord(
+            family=str(record["family"]),
+            base_digest=str(record["base_digest"]),
+            policy_digest=str(record["policy_digest"]),
+            adapter=dict(record["adapter"]),
+            sampler=SamplerSpec(**record["sampler"]),
+            refiner=RefinerConfig(**record["refiner"]),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise

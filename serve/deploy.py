@@ -129,7 +129,7 @@ class ReplicaBackend:
     async def _streamed(
         self, version: ServedVersion, units: Sequence[Unit], sampler: SamplerSpec, on_unit: OnUnit
     ) -> Made:
-        parts = self._handle.options(stream=True).stream.remote(version, list(units), sampler)
+        parts: Any = self._handle.options(stream=True).stream.remote(version, list(units), sampler)
         made: Made | None = None
         async for part in parts:
             if isinstance(part, Made):
@@ -150,7 +150,7 @@ def _is_lost(error: BaseException) -> bool:
 def build(args: Mapping[str, Any]) -> Any:
     """The Serve application of a server; `args` are the fields of `ServeConfig`."""
     config = ServeConfig.model_validate(dict(args))
-    replica = serve.deployment(
+    replica: Any = serve.deployment(
         Replica,
         name=REPLICA,
         num_replicas=config.replicas,
@@ -162,7 +162,7 @@ def build(args: Mapping[str, Any]) -> Any:
         ray_actor_options={"num_cpus": config.cpus, "num_gpus": config.gpus},
     )
     door = serve.ingress(Door(config, ReplicaBackend))(_Ingress)
-    ingress = serve.deployment(
+    ingress: Any = serve.deployment(
         door,
         name="Ingress",
         num_replicas=1,
