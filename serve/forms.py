@@ -81,7 +81,7 @@ def options_of(form: Form) -> RefineOptions:
 def _typed(name: str, text: str) -> Any:
     """A field's text as JSON would have it; what is no JSON stays text and is refused by its type."""
     if name in _TEXTS:
-        return text
+        return text.replace("\r\n", "\n")  # browsers send the line breaks of a form's text so
     try:
         value = parse(text.encode(), field=name)
     except DataError:

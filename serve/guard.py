@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.data.errors import Problem
+from burnish.serve.page import PATHS
 from burnish.serve.refusal import Refusal
 from burnish.serve.schema import HEADER_REQUEST, MAX_BODY
 from burnish.serve.service import Service
@@ -26,7 +27,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz"})
+PUBLIC = frozenset({*PATHS, "/healthz", "/readyz"})
 HEAVY = frozenset({"/v1/refine", "/v1/images/edits"})
 """Routes whose requests count towards the queue."""
 ADMIN = "/v1/admin/"

@@ -8,11 +8,10 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from burnish.data.errors import DataError, Problem
 from burnish.data.strict_json import parse
@@ -22,6 +21,7 @@ from burnish.serve.forms import form_upload, read_form
 from burnish.serve.idempotency import Answer
 from burnish.serve.intake import Job, Upload, checked, json_upload, make_job
 from burnish.serve.metrics import CONTENT_TYPE
+from burnish.serve.page import add_page
 from burnish.serve.refusal import Refusal
 from burnish.serve.schema import (
     HEADER_IDEMPOTENCY,
@@ -34,25 +34,19 @@ from burnish.serve.service import Outcome, Service
 from burnish.serve.streams import Emit, events
 from burnish.serve.waiting import while_connected
 
-PAGE = Path(__file__).parents[1] / "serve" / "page.html"
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def add_public(app: FastAPI, service: Service) -> None:
     """Add the routes that need a user's token, or none."""
     router = APIRouter(responses=ERRORS)
+    add_page(router)
     _add_looks(router, service)
     _add_work(router, service)
     app.include_router(router)
 
 
 def _add_looks(router: APIRouter, service: Service) -> None:
-    @router.get("/", include_in_schema=False)
-    async def page() -> Response:
-        if not PAGE.exists():
-            raise Refusal(404, "not_found", "this server has no page")
-        return HTMLResponse(PAGE.read_text(), headers={"cache-control": "no-cache"})
-
     @router.get("/healthz", summary="The process lives")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -82,7 +76,8 @@ def _add_looks(router: APIRouter, service: Service) -> None:
 
     @router.get("/v1/policies", summary="Policies, their versions and where these came from")
     async def policies() -> PoliciesReply:
-        return PoliciesReply.model_validate({"policies": _policies(service)})
+        feedback = service.config.feedback is not None
+        return PoliciesReply.model_validate({"policies": _policies(service), "feedback": feedback})
 
 
 def _policies(service: Service) -> list[dict[str, Any]]:

@@ -222,6 +222,7 @@ class PoliciesReply(BaseModel):
     """Answer of `GET /v1/policies`."""
 
     policies: list[PolicyOut]
+    feedback: bool = Field(description="whether `POST /v1/feedback` stores anything")
 
 
 class PromoteOptions(Strict):

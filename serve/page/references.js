@@ -1,57 +1,56 @@
 // Up to eight reference images, each with what it shows.
-"use strict";
+import { element, icon } from "./dom.js";
+import { opened } from "./images.js";
+import { fault } from "./wire.js";
 
 const KINDS = ["detail", "subject", "background", "style", "lighting", "pose"];
-const MOST_REFERENCES = 8;
+const MOST = 8;
 
-class References {
-  constructor({ list, count, adder, changed }) {
-    Object.assign(this, { list, count, adder, changed, items: [] });
+export class References {
+  constructor({ list, count, adder }) {
+    Object.assign(this, { list, count, adder, items: [] });
     this.show();
   }
 
-  add(files) {
-    const room = MOST_REFERENCES - this.items.length;
-    for (const file of files.slice(0, room)) this.items.push({ file, kind: "detail", url: URL.createObjectURL(file) });
-    this.show();
-    if (files.length > room) throw new ApiError("Not all references were added.", { problems: [{ field: "reference", got: `${files.length - room} too many`, allowed: `${MOST_REFERENCES} references`, hint: "Remove one to make room." }] });
+  async add(files) {
+    for (const file of files) {
+      if (this.items.length >= MOST) {
+        throw fault("Not all references were added.", "reference", "one more", `${MOST}`, "Remove one to make room.");
+      }
+      this.items.push({ ...(await opened(file, "reference")), kind: "detail" });
+      this.show();
+    }
   }
 
   remove(item) {
     URL.revokeObjectURL(item.url);
-    this.items = this.items.filter((i) => i !== item);
+    this.items = this.items.filter((other) => other !== item);
     this.show();
     (this.list.querySelector("button") ?? this.adder).focus();
   }
 
   show() {
-    this.list.replaceChildren(...this.items.map((item, i) => this.row(item, i)));
-    this.count.textContent = this.items.length ? `${this.items.length} of ${MOST_REFERENCES}` : "none, up to 8";
-    this.adder.disabled = this.items.length >= MOST_REFERENCES;
-    this.changed?.();
+    this.list.replaceChildren(...this.items.map((item, i) => this.row(item, i + 1)));
+    this.count.textContent = this.items.length ? `${this.items.length} of ${MOST}` : `none, up to ${MOST}`;
+    this.adder.disabled = this.items.length >= MOST;
   }
 
-  row(item, i) {
-    const row = document.createElement("li"), image = new Image(), name = document.createElement("span");
-    const body = document.createElement("div"), kind = document.createElement("select"), remove = document.createElement("button");
-    Object.assign(image, { src: item.url, alt: "" });
-    Object.assign(name, { className: "name", textContent: `${i + 1} · ${item.file.name}` });
-    kind.append(...KINDS.map((k) => new Option(k, k, false, k === item.kind)));
-    kind.setAttribute("aria-label", `Reference ${i + 1} shows`);
-    kind.onchange = () => { item.kind = kind.value; };
-    Object.assign(remove, { type: "button", className: "quiet icon", title: "Remove" });
-    remove.setAttribute("aria-label", `Remove reference ${i + 1}, ${item.file.name}`);
+  row(item, number) {
+    const image = Object.assign(new Image(), { src: item.url, alt: "" });
+    const kind = element("select");
+    kind.append(...KINDS.map((name) => new Option(name, name, false, name === item.kind)));
+    kind.setAttribute("aria-label", `Reference ${number} shows`);
+    kind.onchange = () => {
+      item.kind = kind.value;
+    };
+    const remove = Object.assign(element("button", "", "quiet icon"), { type: "button", title: "Remove" });
+    remove.setAttribute("aria-label", `Remove reference ${number}, ${item.file.name}`);
     remove.append(icon("close"));
     remove.onclick = () => this.remove(item);
-    body.append(name, kind);
+    const body = element("div");
+    body.append(element("span", `${number} · ${item.file.name}`, "name"), kind);
+    const row = element("li");
     row.append(image, body, remove);
     return row;
   }
-}
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg"), use = document.createElementNS(space, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
 }

@@ -72,17 +72,28 @@ function refused(body, status, retryAfter) {
 }
 
 async function* events(stream) {
+  let entry = {};
+  for await (const line of lines(stream)) {
+    if (line.startsWith("event: ")) entry.name = line.slice(7);
+    else if (line.startsWith("data: ")) entry.data = JSON.parse(line.slice(6));
+    else if (!line && entry.name) {
+      yield entry;
+      entry = {};
+    }
+  }
+}
+
+// Lines may be megabytes long: pieces are joined once, when the end is there.
+async function* lines(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let held = [];
   try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const blocks = (rest + value).split("\n\n");
-      rest = blocks.pop();
-      for (const block of blocks) {
-        const found = block.match(/^event: (.*)\ndata: (.*)$/m);
-        if (found) yield { name: found[1], data: JSON.parse(found[2]) };
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const [first, ...others] = part.value.split("\n");
+      held.push(first);
+      for (const piece of others) {
+        yield held.join("");
+        held = [piece];
       }
     }
   } finally {

@@ -11,15 +11,15 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from PIL import Image, ImageFilter
 
-PAGE = Path(__file__).parents[3] / "serve" / "page.html"
+from burnish.serve.page import add_page
+
 STEPS = 4
 
 
@@ -60,9 +60,7 @@ def application(fake: Fake) -> FastAPI:
     """The routes that the page calls."""
     app = FastAPI(openapi_url=None)
 
-    @app.get("/")
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text())
+    add_page(app)
 
     @app.get("/v1/policies")
     async def policies(request: Request) -> Response:
@@ -77,7 +75,7 @@ def application(fake: Fake) -> FastAPI:
         tuned = [version | {"version": 1, "state": "held"}, version | {"version": 2, "state": "active"}]
         found = [{"name": "tuned", "default": True, "versions": tuned}]
         found += [{"name": "base", "default": False, "versions": [version | {"version": 1, "state": "active"}]}]
-        return fake.refused(request) or JSONResponse({"policies": found})
+        return fake.refused(request) or JSONResponse({"policies": found, "feedback": fake.feedback})
 
     @app.post("/v1/refine")
     async def refine(request: Request) -> Response:
@@ -95,10 +93,6 @@ def application(fake: Fake) -> FastAPI:
     @app.post("/v1/feedback", status_code=201)
     async def feedback(request: Request) -> Response:
         asked = await request.json()
-        if not fake.feedback:
-            return refusal(404, "this server takes no feedback", [])
-        if "verdict" not in asked:
-            return refusal(422, "the request is refused", [problem("verdict, corrected", "neither", "one of them")])
         fake.verdicts.append(asked)
         return JSONResponse({"status": "stored"}, 201)
 
