@@ -38,6 +38,10 @@ class Backend(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what this process holds."""
+        ...
+
 
 class LocalBackend:
     """One engine in this process."""
@@ -62,3 +66,7 @@ class LocalBackend:
     ) -> Made:
         """See `Backend`."""
         return await self._engine.generate(version, units, sampler, on_unit)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._engine.close()

@@ -32,21 +32,15 @@ PUSH_SECONDS = 120.0
 
 
 class Replica:
-    """One engine in a process of its own."""
+    """One engine in a process of its own; it takes requests when it holds every version of the state."""
 
-    def __init__(self, config: ServeConfig) -> None:
+    async def __init__(self, config: ServeConfig) -> None:
         self._engine = Engine(batch=config.batch)
-        self._versions = Store(Path(config.directory)).read().loaded()
-        self._pulled: asyncio.Task[Any] | None = None
-
-    async def check_health(self) -> None:
-        """Ray Serve asks; the versions are pulled behind it, so that a start is not held up."""
-        if self._pulled is None:
-            self._pulled = asyncio.ensure_future(self._pull())
-
-    async def _pull(self) -> None:
-        for version in self._versions:
-            await self._engine.hold(version)
+        store, held = Store(Path(config.directory)), None
+        while (wanted := store.read().loaded()) != held:  # a push meanwhile does not reach this replica
+            for version in wanted:
+                await self._engine.hold(version)
+            held = wanted
 
     async def hold(self, version: ServedVersion) -> str:
         """See `Engine.hold`."""
@@ -113,7 +107,7 @@ class ReplicaBackend:
         for attempt in range(1, TRIES + 1):
             try:
                 if on_unit is None:
-                    return await self._handle.generate.remote(version, list(units), sampler)
+                    return await self._whole(version, units, sampler)
                 return await self._streamed(version, units, sampler, on_unit)
             except Refusal:
                 raise
@@ -126,20 +120,35 @@ class ReplicaBackend:
                     raise unavailable("a replica died") from error
         raise AssertionError("unreachable")
 
+    async def _whole(self, version: ServedVersion, units: Sequence[Unit], sampler: SamplerSpec) -> Made:
+        answer = self._handle.generate.remote(version, list(units), sampler)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+
     async def _streamed(
         self, version: ServedVersion, units: Sequence[Unit], sampler: SamplerSpec, on_unit: OnUnit
     ) -> Made:
         parts: Any = self._handle.options(stream=True).stream.remote(version, list(units), sampler)
         made: Made | None = None
-        async for part in parts:
-            if isinstance(part, Made):
-                made = part
-            else:
-                unit, step, idea = part
-                on_unit(unit, step, None if idea is None else np.asarray(idea))
+        try:
+            async for part in parts:
+                if isinstance(part, Made):
+                    made = part
+                else:
+                    unit, step, idea = part
+                    on_unit(unit, step, None if idea is None else np.asarray(idea))
+        except asyncio.CancelledError:
+            parts.cancel()
+            raise
         if made is None:
             raise unavailable("a replica ended in the middle of its answer")
         return made
+
+    def close(self) -> None:
+        """See `Backend`; Serve ends the replicas."""
 
 
 def _is_lost(error: BaseException) -> bool:
@@ -181,7 +190,12 @@ class _Ingress:
 
 
 def start(config: ServeConfig, *, host: str, port: int) -> None:
-    """Run the application on the Ray that this process is connected to; returns when it can answer."""
+    """Run the application on the Ray that this process is connected to; returns when it can answer.
+
+    Args:
+        config: of the server.
+        host, port: where Serve's proxy listens.
+    """
     serve.start(http_options={"host": host, "port": port})
     serve.run(build(config.model_dump()), name=APP, route_prefix="/")
 

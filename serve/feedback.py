@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +59,7 @@ class Feedback:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._limit = directory, limit
         self._remembered: OrderedDict[str, Remembered] = OrderedDict()
-        self._bytes = 0
-        self._filled = sum(f.stat().st_size for f in directory.iterdir() if f.is_file())
+        self._bytes, self._turn = 0, threading.Lock()
 
     def remember(self, request_id: str, job: Job, done: Done, version: ServedVersion) -> None:
         """Keep an answered request for a while."""
@@ -68,13 +69,16 @@ class Feedback:
         kept = Remembered(job.example, mask, done.pixels[0], version, job.seeds[0])
         if kept.size > REMEMBERED:
             return
+        earlier = self._remembered.pop(request_id, None)
+        self._bytes += kept.size - (0 if earlier is None else earlier.size)
         self._remembered[request_id] = kept
-        self._bytes += kept.size
         while self._bytes > REMEMBERED:
             self._bytes -= self._remembered.popitem(last=False)[1].size
 
-    def store(self, asked: FeedbackRequest) -> Remembered:
-        """Write a verdict or a corrected picture.
+    def store(self, asked: FeedbackRequest) -> tuple[Remembered, bool]:
+        """Write a verdict or a corrected picture; (what it is about, whether it is the first word on it).
+
+        A later word on the same request takes the place of the earlier one.
 
         Raises:
             Refusal: 404 the request is not remembered; 422 neither verdict nor picture, or one of another size; 409
@@ -87,10 +91,14 @@ class Feedback:
         if asked.verdict is None and asked.corrected is None:
             raise invalid(Problem("verdict, corrected", "neither", "one of them, or both"))
         target = self._target(asked, kept)
-        if self._filled + kept.size > self._limit:
-            raise Refusal(409, "feedback_full", "no room for more feedback", [Problem("feedback", "full", "room")])
-        self._write(asked, kept, target)
-        return kept
+        with self._turn:
+            if self._filled() + kept.size > self._limit:
+                raise Refusal(409, "feedback_full", "no room for more feedback", [Problem("feedback", "full", "room")])
+            self._pictures(asked.request_id, kept, target)
+            return kept, self._enter(_row(asked, kept, target is not None))
+
+    def _filled(self) -> int:
+        return sum(file.stat().st_size for file in self._directory.iterdir() if file.is_file())
 
     def _target(self, asked: FeedbackRequest, kept: Remembered) -> np.ndarray | None:
         if asked.corrected is None:
@@ -105,28 +113,43 @@ class Feedback:
             raise invalid(Problem("corrected", got, "x".join(map(str, kept.output.shape[:0:-1]))))
         return pixels
 
-    def _write(self, asked: FeedbackRequest, kept: Remembered, target: np.ndarray | None) -> None:
-        name, example = asked.request_id, kept.example
-        pictures = {"image": example.image, "mask": kept.mask, "target": target, "output": kept.output}
-        pictures |= {f"reference{i}": r.image for i, r in enumerate(example.references)}
+    def _pictures(self, name: str, kept: Remembered, target: np.ndarray | None) -> None:
+        pictures = {"image": kept.example.image, "mask": kept.mask, "target": target, "output": kept.output}
+        pictures |= {f"reference{i}": r.image for i, r in enumerate(kept.example.references)}
         for part, array in pictures.items():
             if array is not None:
-                file = self._directory / f"{name}-{part}.png"
-                save_png(file, array)
-                self._filled += file.stat().st_size
-        references = [{"kind": r.kind, "path": f"{name}-reference{i}.png"} for i, r in enumerate(example.references)]
-        meta = {"source": "feedback", "verdict": asked.verdict or "corrected", "policy": kept.version.name}
-        row = {
-            "id": name,
-            "image": f"{name}-image.png",
-            "mask": f"{name}-mask.png",
-            "references": references,
-            "instruction": example.instruction or "refine",
-            "meta": {**meta, "digest": kept.version.digest, "seed": kept.seed},
-        }
-        if target is not None:
-            row["target"] = f"{name}-target.png"
-        with (self._directory / MANIFEST).open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+                save_png(self._directory / f"{name}-{part}.png", array)
+
+    def _enter(self, row: dict[str, Any]) -> bool:
+        """Put a row into the manifest, in place of an earlier one of its id; whether there was none."""
+        file = self._directory / MANIFEST
+        lines = file.read_text().splitlines() if file.exists() else []
+        others = [line for line in lines if json.loads(line)["id"] != row["id"]]
+        aside = file.with_suffix(".aside")
+        with aside.open("w") as stream:
+            stream.writelines(f"{line}\n" for line in [*others, json.dumps(row)])
             stream.flush()
             os.fsync(stream.fileno())
+        aside.rename(file)
+        return len(others) == len(lines)
+
+
+def _row(asked: FeedbackRequest, kept: Remembered, targeted: bool) -> dict[str, Any]:
+    """The manifest's row of a verdict."""
+    name, meta = asked.request_id, {"source": "feedback", "verdict": asked.verdict or "corrected"}
+    row = {
+        "id": name,
+        "image": f"{name}-image.png",
+        "mask": f"{name}-mask.png",
+        "references": [
+            {"kind": r.kind, "path": f"{name}-reference{i}.png"} for i, r in enumerate(kept.example.references)
+        ],
+        "instruction": _printable(kept.example.instruction) or "refine",
+        "meta": {**meta, "policy": kept.version.name, "digest": kept.version.digest, "seed": kept.seed},
+    }
+    return row | {"target": f"{name}-target.png"} if targeted else row
+
+
+def _printable(text: str) -> str:
+    """The text on one line, as a manifest takes it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

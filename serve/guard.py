@@ -59,7 +59,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._live(receive, send)
         if scope["type"] != "http":
             return
         began, path = time.monotonic(), scope["path"]
@@ -77,14 +77,24 @@ class Guard:
             self._admit(scope)
             await self._queued(scope, receive, noting)
         except Refusal as refusal:
-            await _refuse(refusal, request_id, noting)
+            await refuse(refusal, request_id, noting)
         except Exception as error:  # the server goes on, and the answer tells nothing of it
             refusal = self._service.internal(request_id, path[:80], error)
             if not status:
-                await _refuse(refusal, request_id, noting)
+                await refuse(refusal, request_id, noting)
         route = path if path in HEAVY else "other"
         self._service.metrics.requests.labels(route, str(status[0] if status else 499)).inc()
         self._service.metrics.seconds.labels(route).observe(time.monotonic() - began)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            ending = message["type"] == "lifespan.shutdown"
+            if ending:
+                self._service.close()
+            await send({"type": f"{message['type']}.complete"})
+            if ending:
+                return
 
     def _admit(self, scope: Scope) -> None:
         """Raises: Refusal 421, 403 or 401."""
@@ -135,14 +145,6 @@ class Guard:
         finally:
             service.busy -= heavy
             service.metrics.busy.set(service.busy)
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def _request_id(scope: Scope) -> str:
@@ -208,7 +210,8 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(refusal: Refusal, request_id: str, send: Send) -> None:
+async def refuse(refusal: Refusal, request_id: str, send: Send) -> None:
+    """Answer with a refusal."""
     body = refusal.body(request_id)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in refusal.headers.items()]

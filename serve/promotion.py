@@ -218,6 +218,11 @@ class Promoter:
             if self._versions.lines[version.policy].canary == version.number:
                 await self._roll_back(version.policy, why)
 
+    def close(self) -> None:
+        """End what runs beside the requests."""
+        for task in self._tasks:
+            task.cancel()
+
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)

@@ -115,7 +115,7 @@ def _add_work(router: APIRouter, service: Service) -> None:
     async def feedback(request: Request) -> dict[str, str]:
         _content_type(request, ("application/json",))
         asked = checked(FeedbackRequest, _tree(await request.body()))
-        await asyncio.to_thread(service.judge, asked)
+        await service.judge(asked)
         return {"status": "stored", "request_id": asked.request_id}
 
 

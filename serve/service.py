@@ -194,7 +194,7 @@ class Service:
             self.metrics.replays.inc()
         return answer, again
 
-    def judge(self, asked: FeedbackRequest) -> None:
+    async def judge(self, asked: FeedbackRequest) -> None:
         """Store feedback.
 
         Raises:
@@ -202,9 +202,18 @@ class Service:
         """
         if self.feedback is None:
             raise Refusal(404, "not_found", "this server takes no feedback", [])
-        kept = self.feedback.store(asked)
-        if asked.verdict is not None:
+        kept, first = await asyncio.to_thread(self.feedback.store, asked)
+        if asked.verdict is not None and first:
             self.promoter.count(kept.version, vote=asked.verdict)
+
+    def close(self) -> None:
+        """Take no more requests, and let go of files and threads."""
+        self.draining = True
+        if self._starting is not None:
+            self._starting.cancel()
+        self.promoter.close()
+        self.backend.close()
+        self.log.close()
 
     def internal(self, request_id: str, route: str, error: BaseException) -> Refusal:
         """What is said of an error that nobody foresaw; the log says more."""
