@@ -100,13 +100,19 @@ export class Closeup {
 
   apply() {
     if (!this.size) return;
-    this.centre = this.centre.map((c, i) => Math.min(this.size[i], Math.max(0, c)));
+    const { clientWidth, clientHeight } = this.panes[0];
+    this.centre = [clientWidth, clientHeight].map((side, i) => held(this.centre[i], side / this.scale, this.size[i]));
     const [x, y] = this.centre;
-    for (const { clientWidth, clientHeight, firstElementChild: image } of this.panes) {
+    for (const { firstElementChild: image } of this.panes) {
       const moved = `${clientWidth / 2 - x * this.scale}px, ${clientHeight / 2 - y * this.scale}px`;
       Object.assign(image.style, { width: `${this.size[0]}px`, transform: `translate(${moved}) scale(${this.scale})` });
       image.classList.toggle("sharp", this.scale >= SHARP);
     }
     this.level.textContent = `${Math.round(this.scale * 100)} %`;
   }
+}
+
+// The centre of a window of `seen` pixels over a side of `size`: inside it, or in the middle where all of it is seen.
+function held(centre, seen, size) {
+  return seen >= size ? size / 2 : Math.min(size - seen / 2, Math.max(seen / 2, centre));
 }

@@ -5,50 +5,73 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-extensions --hide-scrollbars --remote-debugging-port=0"
 )
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "Home": 36, "Delete": 46}
+KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 SHIFT, CONTROL = 8, 2
 
 
+@contextmanager
+def started(profile: Path) -> "Iterator[Chromium]":
+    """A browser as long as the context lasts; `profile` is a fresh directory."""
+    command = [str(PROGRAM), *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    port_file = profile / "DevToolsActivePort"
+    try:
+        wait(lambda: port_file.exists() and port_file.read_text().count("\n") == 1, "the browser", 60.0)
+        port, path = port_file.read_text().split()
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, compression=None, proxy=None) as socket:
+            yield Chromium(socket)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait(done: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.03)
+
+
 class Chromium:
-    """One browser with one tab.
+    """A browser with one tab at a time.
 
     Args:
-        profile: a fresh directory; downloads go to `profile / "downloads"`.
+        socket: to its DevTools.
     """
 
-    def __init__(self, profile: Path) -> None:
-        command = [str(PROGRAM), *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        port_file = profile / "DevToolsActivePort"
-        self._wait(lambda: port_file.exists() and port_file.read_text().count("\n") == 1, "the browser")
-        port, path = port_file.read_text().split()
-        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, compression=None, proxy=None)
-        self._count, self._session = 0, None
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._count = socket, 0
+        self._session = self._context = self.chooser = None
         self.requests: list[str] = []
         self.troubles: list[str] = []
-        self.downloads = profile / "downloads"
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+
+    def fresh(self, downloads: Path) -> None:
+        """Leave the tab for one without history, storage or cache, whose downloads go to this directory."""
+        self._session, old = None, self._context
+        if old is not None:
+            self.send("Target.disposeBrowserContext", browserContextId=old)
+        self._context = self.send("Target.createBrowserContext")["browserContextId"]
+        target = self.send("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        allowed = {"behavior": "allow", "downloadPath": str(downloads), "browserContextId": self._context}
+        self.send("Browser.setDownloadBehavior", **allowed)
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "DOM", "Log"):
             self.send(f"{domain}.enable")
-        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
-
-    def close(self) -> None:
-        """End the browser."""
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait(10)
+        self.requests, self.troubles = [], []
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and take its answer; events on the way are noted."""
@@ -60,16 +83,17 @@ class Chromium:
             if got.get("id") == self._count:
                 assert "error" not in got, f"{method}: {got['error']}"
                 return got["result"]
-            self._note(got)
+            self._note(got["method"], got.get("params", {}))
 
-    def _note(self, event: dict[str, Any]) -> None:
-        params = event.get("params", {})
-        if event["method"] == "Network.requestWillBeSent":
+    def _note(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
-        elif event["method"] == "Runtime.exceptionThrown":
+        elif method == "Runtime.exceptionThrown":
             self.troubles.append(str(params["exceptionDetails"].get("exception", {}).get("description")))
-        elif event["method"] == "Log.entryAdded" and params["entry"]["source"] == "security":
+        elif method == "Log.entryAdded" and params["entry"]["source"] == "security":
             self.troubles.append(params["entry"]["text"])
+        elif method == "Page.fileChooserOpened":
+            self.chooser = params["backendNodeId"]
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; a promise is awaited."""
@@ -79,7 +103,7 @@ class Chromium:
 
     def until(self, script: str, seconds: float = 15.0) -> None:
         """Wait until an expression in the page is true."""
-        self._wait(lambda: self.run(f"Boolean({script})"), f"{script}; the page says {self.alert!r}", seconds)
+        wait(lambda: self.run(f"Boolean({script})"), f"{script}; the page says {self.alert!r}", seconds)
 
     @property
     def alert(self) -> str:
@@ -87,21 +111,24 @@ class Chromium:
         hidden = "document.getElementById('alert')?.hidden !== false"
         return self.run(f"{hidden} ? '' : document.getElementById('alert').innerText") if self._session else ""
 
-    def _wait(self, done: Callable[[], Any], what: str, seconds: float = 15.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, f"waited in vain for {what}"
-            time.sleep(0.03)
-
     def open(self, url: str, *, width: int = 1280, height: int = 800, phone: bool = False, dark: bool = False) -> None:
         """Load a page into a window of this size."""
         size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         self.send("Emulation.setTouchEmulationEnabled", enabled=phone)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        media = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        self.send("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in media.items()])
         self.send("Page.navigate", url=url)
         self.until(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
+
+    def choose(self, *files: Path) -> None:
+        """Choose files in the dialog that the page opens; call with none before it opens, with files after."""
+        if not files:
+            self.send("Page.setInterceptFileChooserDialog", enabled=True)
+            return
+        wait(lambda: self.run("1") and self.chooser, "a file dialog")
+        self.send("DOM.setFileInputFiles", backendNodeId=self.chooser, files=[str(f) for f in files])
+        self.chooser = None
 
     def give(self, selector: str, *files: Path) -> None:
         """Choose files in a file input."""
