@@ -140,7 +140,7 @@ class Guard:
             if scope["method"] != "POST" or scope["path"] == PROMOTE:  # an adapter streams to disk, see routes_admin
                 await self._app(scope, receive, send)
             else:
-                body = await _body(scope, receive, MAX_BODY)
+                scope["state"]["body"] = body = await _body(scope, receive, MAX_BODY)
                 await self._app(scope, _once(body, receive), send)
         finally:
             service.busy -= heavy

@@ -165,7 +165,7 @@ async def _answered(service: Service, request: Request, work: Callable[[], Await
         raise Refusal(
             422, "invalid", "the request is refused", [Problem(HEADER_IDEMPOTENCY, key[:80], "[A-Za-z0-9_-]{1,64}")]
         )
-    body = await request.body() if key is not None else b""
+    body = request.state.body if key is not None else b""  # a form has been read off the stream
     digest = hashlib.sha256(request.url.path.encode() + _normal(request, body)).hexdigest()
     answer, again = await while_connected(request, service.once(key, digest, work))
     headers = answer.headers | ({HEADER_REPLAYED: "true"} if again else {})
