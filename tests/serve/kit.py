@@ -85,7 +85,7 @@ def examples(material: Material, count: int = 2) -> list[Example]:
         image = generator(0, "test-serve", k).random((3, 24, 24), dtype=np.float32)
         mask = box_mask((6, 6, 16, 16), height=24, width=24)
         one = Example(f"probe-{k}", "refine", from_uint8((image * 255).astype(np.uint8)), mask)
-        found.append(replace(one, target=material.refiner("good").refine(replace(one, id="request"))))
+        found.append(replace(one, target=material.refiner("good").refine(one)))
     return found
 
 
