@@ -2,7 +2,7 @@
 
 const LEAST = 0.05;
 const MOST = 32;
-const SHARP = 3; // from this scale on pixels are shown as squares
+const SHARP = 6; // from this scale on pixels are shown as squares
 
 export class Closeup {
   constructor({ panes, level, zoomIn, zoomOut, toRegion, toAll }) {

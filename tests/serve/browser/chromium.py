@@ -142,8 +142,9 @@ class Chromium:
         return box[0] + x * box[2], box[1] + y * box[3]
 
     def click(self, selector: str) -> None:
-        """Click an element."""
+        """Click an element, once nothing covers its middle."""
         self.run(f"{_query(selector)}.scrollIntoView({{block: 'nearest'}})")
+        self.until(f"{_query(selector)}.contains(document.elementFromPoint(...{json.dumps(self.place(selector))}))")
         self.drag([self.place(selector)])
 
     def drag(self, points: list[tuple[float, float]]) -> None:

@@ -131,6 +131,25 @@ def test_everything_can_be_done_with_the_keyboard(opened, fake, photo, downloads
     assert fake.verdicts == [{"request_id": "r1", "verdict": "worse"}]
 
 
+def test_images_are_dropped_on_the_page_and_pasted(opened):
+    tab = opened(image=None)
+    tab.run("""window.give = async (type, kind, target) => {
+      const sheet = new OffscreenCanvas(32, 24);
+      sheet.getContext("2d").fillRect(0, 0, 32, 24);
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([await sheet.convertToBlob()], "dropped.png", { type: "image/png" }));
+      document.querySelector(target).dispatchEvent(new kind(type, { bubbles: true, [
+        type === "paste" ? "clipboardData" : "dataTransfer"]: transfer }));
+    }""")
+    tab.run("give('drop', DragEvent, '#stage')")
+    tab.until("document.getElementById('paint').width == 32")
+    tab.run("give('drop', DragEvent, '.panel')")
+    tab.until("document.querySelectorAll('#references li').length == 1")
+    before = tab.run("document.getElementById('source').src")
+    tab.run("give('paste', ClipboardEvent, 'body')")
+    tab.until(f"document.getElementById('source').src != '{before}'")
+
+
 def test_a_verdict_is_given_once(opened, fake):
     tab = opened()
     paint(tab)
