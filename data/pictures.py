@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -59,6 +60,14 @@ def read_picture(payload: bytes, *, name: str, min_side: int = MIN_SIDE) -> Pict
     of_rgb = profile[16:20] == b"RGB "  # that of CMYK or grey values would be wrong for what is written
     pixels = from_uint8(planes[..., :3]).transpose(2, 0, 1).copy()
     return Picture(pixels, kind, planes[..., 3].copy() if clear else None, profile if of_rgb else None)
+
+
+def load_picture(path: Path) -> Picture:
+    """Decode a file on disk; errors as `read_picture`, or no such file."""
+    try:
+        return read_picture(path.read_bytes(), name=str(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or 'not readable'}") from error
 
 
 def read_mask(payload: bytes, *, name: str, channel: Channel = "luminance", min_side: int = MIN_SIDE) -> np.ndarray:

@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from burnish.data.errors import ConfigError, Problem
 from burnish.platform.cli_base import AsJson, RunsDir, guarded, one_of, take_overrides
+from burnish.platform.promoting import admin_token
 
 HOST = "127.0.0.1"
-ADMIN_TOKEN = "BURNISH_ADMIN_TOKEN"
 Source = Annotated[
     str, typer.Argument(metavar="RUN|SNAPSHOT", help="Run id, or a directory that `burnish export` made.")
 ]
@@ -98,7 +97,7 @@ def promote(
 
     take_overrides(context, accepted=False)
     snapshot, _, lineage, _ = source_of(source, runs_dir, checkpoint)
-    found = Client(to, token=_token(token_file)).promote(snapshot, policy=policy, canary=canary, lineage=lineage)
+    found = Client(to, token=admin_token(token_file)).promote(snapshot, policy=policy, canary=canary, lineage=lineage)
     typer.echo(json.dumps(found) if as_json else f"{found['model']} is {found['state']}, digest {found['digest'][:12]}")
 
 
@@ -115,18 +114,6 @@ def rollback(
     from burnish.serve.client import Client
 
     take_overrides(context, accepted=False)
-    found = Client(to, token=_token(token_file)).rollback(policy=policy, reason=reason)
+    found = Client(to, token=admin_token(token_file)).rollback(policy=policy, reason=reason)
     text = f"{found['rolled_back']} is given up, {found['model']} serves"
     typer.echo(json.dumps(found) if as_json else text)
-
-
-def _token(file: Path | None) -> str:
-    if file is not None:
-        try:
-            return file.read_text().strip()
-        except OSError as error:
-            raise ConfigError("option refused", [Problem("--token-file", str(file), "a readable file")]) from error
-    token = os.environ.get(ADMIN_TOKEN, "")
-    if not token:
-        raise ConfigError("no admin token", [Problem("--token-file", "nothing", f"a file, or {ADMIN_TOKEN}")])
-    return token
