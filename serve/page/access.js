@@ -10,10 +10,14 @@ export async function loadPolicies() {
   const picked = select.value;
   const { policies, feedback } = await served();
   select.replaceChildren(...policies.flatMap(choices));
-  if ([...select.options].some((option) => option.value === picked)) select.value = picked;
+  if (offers(picked)) select.value = picked;
   select.disabled = false;
   $("token-open").hidden = !token.get();
   return feedback;
+}
+
+export function offers(model) {
+  return [...$("policy").options].some((option) => option.value === model);
 }
 
 // The policy by its name alone, which is whatever version is current when the request comes, then pinned versions.

@@ -1,5 +1,5 @@
 // The page's state and its wiring: one image, one call at a time, one result to look at.
-import { askToken, loadPolicies } from "./access.js";
+import { askToken, loadPolicies, offers } from "./access.js";
 import { attempt, unsay } from "./alert.js";
 import { around } from "./boxes.js";
 import { $, all, press, say } from "./dom.js";
@@ -107,6 +107,7 @@ function show(reply, seconds) {
   const { image, feedback } = state;
   state.result = new Result(reply, { name: image.file.name, seconds, feedback });
   views.compare(image.url, state.result.url, around(state.result.boxes));
+  if (!offers(reply.model)) attempt(connect); // a version that was promoted since the list was read
   say("Refined. Compare before and after with the slider.");
   $("scroll").scrollTop = 0;
   $("slider").focus({ preventScroll: true });

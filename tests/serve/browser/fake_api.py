@@ -30,6 +30,7 @@ class Fake:
     token: str | None = None
     feedback: bool = True
     pause: float = 0.02
+    active: int = 2
     refusal: tuple[int, dict[str, Any], dict[str, str]] | None = None
     forms: list[dict[str, list[Any]]] = field(default_factory=list)
     replies: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +73,8 @@ def application(fake: Fake) -> FastAPI:
             "since": 0,
             "reason": "",
         }
-        tuned = [version | {"version": 1, "state": "held"}, version | {"version": 2, "state": "active"}]
+        held = [version | {"version": n, "state": "held"} for n in range(1, fake.active)]
+        tuned = [*held, version | {"version": fake.active, "state": "active"}]
         found = [{"name": "tuned", "default": True, "versions": tuned}]
         found += [{"name": "base", "default": False, "versions": [version | {"version": 1, "state": "active"}]}]
         return fake.refused(request) or JSONResponse({"policies": found, "feedback": fake.feedback})
@@ -105,14 +107,8 @@ async def work(fake: Fake, fields: dict[str, list[Any]]) -> AsyncIterator[str]:
     masks = [Image.open(io.BytesIO(m)).convert("L") for m in fields["mask"]]
     crops = [grown(mask.getbbox() or (0, 0, *mask.size), mask.size) for mask in masks]
     regions = [{"box": list(m.getbbox() or ()), "crop": list(c)} for m, c in zip(masks, crops, strict=True)]
-    common = {
-        "id": f"r{len(fake.forms)}",
-        "model": "tuned@2",
-        "version": 2,
-        "digest": "ab",
-        "seed": int(fields["seed"][0]),
-    }
-    common |= {"steps": STEPS, "regions": regions}
+    common = {"id": f"r{len(fake.forms)}", "model": f"tuned@{fake.active}", "version": fake.active, "digest": "ab"}
+    common |= {"seed": int(fields["seed"][0]), "steps": STEPS, "regions": regions}
     try:
         yield event("accepted", common)
         better = tinted(source)
@@ -120,14 +116,8 @@ async def work(fake: Fake, fields: dict[str, list[Any]]) -> AsyncIterator[str]:
             for step in range(1, STEPS + 1):
                 await asyncio.sleep(fake.pause)
                 draft = better.crop(crop).filter(ImageFilter.GaussianBlur(8 * (STEPS - step)))
-                entry = {
-                    "step": step,
-                    "steps": STEPS,
-                    "region": number,
-                    "regions": len(crops),
-                    "sample": 0,
-                    "samples": 1,
-                }
+                entry = {"step": step, "steps": STEPS, "region": number, "regions": len(crops)}
+                entry |= {"sample": 0, "samples": 1}
                 entry["fraction"] = (number * STEPS + step) / (STEPS * len(crops))
                 yield event("progress", entry | {"preview": {**encoded(draft), "crop": crop}})
     except asyncio.CancelledError:
@@ -146,9 +136,9 @@ def event(name: str, data: dict[str, Any]) -> str:
 
 
 def tinted(image: Image.Image) -> Image.Image:
-    """The same picture, warmer and sharper."""
-    red, green, blue = image.filter(ImageFilter.UnsharpMask(3, 220, 0)).split()
-    return Image.merge("RGB", (red.point(lambda v: min(255, v * 1.25)), green, blue.point(lambda v: v * 0.7)))
+    """The same picture, a little warmer and sharper."""
+    red, green, blue = image.filter(ImageFilter.UnsharpMask(2, 90, 0)).split()
+    return Image.merge("RGB", (red.point(lambda v: min(255, v * 1.05)), green, blue.point(lambda v: v * 0.94)))
 
 
 def grown(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -179,6 +179,15 @@ def test_a_version_can_be_pinned(opened, fake):
     assert names == ["tuned", "tuned@2", "tuned@1", "base", "base@1"] and fake.forms[0]["model"] == ["tuned@1"]
 
 
+def test_a_version_that_was_promoted_meanwhile_comes_into_the_list(opened, fake):
+    tab = opened()
+    fake.active = 3
+    paint(tab)
+    refine(tab)
+    tab.until("document.querySelector('#policy option[value=\"tuned@3\"]')")
+    assert text(tab, "#facts").startswith("tuned@3 ") and tab.run("document.getElementById('policy').value") == "tuned"
+
+
 def test_progress_is_shown_and_cancelling_stops_the_work(opened, fake, wait):
     fake.pause = 0.3
     tab = opened()
