@@ -137,7 +137,7 @@ def _text(payload: bytes) -> str:
 def _tree(reply: requests.Response) -> dict[str, Any]:
     try:
         tree = reply.json()
-        if reply.ok:
+        if reply.status_code < 300:
             return tree
         error = tree["error"]
         problems = [Problem(**problem) for problem in error["problems"]]

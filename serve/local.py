@@ -34,6 +34,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Callable[[], N
     try:
         listening.bind((host, port))
     except OSError as error:
+        listening.close()
         raise InfrastructureError(f"port {port} cannot be had: {error.strerror}") from error
     door = local_door(config)
     settings = uvicorn.Config(
