@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -67,9 +66,7 @@ def serve(
         return
     from burnish.platform.executor import Role
     from burnish.platform.placement import local_ray
-    from burnish.serve.proxy import CALLBACK, MIDDLEWARES
 
-    os.environ.setdefault(CALLBACK, MIDDLEWARES)  # read by the proxy's process, which inherits it
     role = Role("serve", lambda *_: None, count=replicas + 2)
     with local_ray([role]):
         from burnish.serve import deploy

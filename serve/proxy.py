@@ -1,7 +1,8 @@
 """What stands round Ray Serve's HTTP proxy: its answer when the ingress dies in the middle of a request.
 
 The proxy says nothing then and its server makes a bare 500 of that; here it becomes 503 with `Retry-After`, as from any
-other replica. Serve calls `middlewares` where `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` names it.
+other replica. Serve calls `middlewares` where the environment variable
+`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` holds `burnish.serve.proxy.middlewares`, as a Ray that burnish starts does.
 """
 
 from __future__ import annotations
@@ -12,11 +13,6 @@ from typing import Any
 from burnish.serve.guard import App, Message, Receive, Scope, Send, refuse
 from burnish.serve.refusal import unavailable
 from burnish.serve.schema import HEADER_REQUEST
-
-CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-"""Environment variable of the nodes that run proxies."""
-MIDDLEWARES = "burnish.serve.proxy.middlewares"
-"""What it holds."""
 
 
 class Answering:
