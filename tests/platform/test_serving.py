@@ -129,7 +129,7 @@ def test_a_run_goes_on_when_its_promotion_is_refused(monkeypatch, tmp_path):
 
 
 def test_a_run_promotes_itself_on_a_live_server(burnish, smoke, url, place):
-    child = burnish("smoke", "--from", smoke.id, "--grpo.iterations", "2", "--evaluation.every", "1",
+    child = burnish("smoke", "--from", smoke.id, "--seed", "1", "--grpo.iterations", "2", "--evaluation.every", "1",
                     "--serving.to", url, "--serving.every", "1", "--serving.canary", "0.5",
                     "--serving.token_file", str(place / "admin.token"), runs=smoke.path.parent)  # fmt: skip
     assert child.wait() == 0 and "on http://127.0.0.1" in child.text, child.text
@@ -138,6 +138,7 @@ def test_a_run_promotes_itself_on_a_live_server(burnish, smoke, url, place):
     assert found and versions[found[0]["version"]].lineage["run"] == child.run.id
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SQLAlchemy warns of what MLflow uses
 def test_a_rollback_and_its_reason_reach_mlflow(smoke, tmp_path, monkeypatch):
     import shutil
 
