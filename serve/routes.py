@@ -22,6 +22,7 @@ from burnish.serve.idempotency import Answer
 from burnish.serve.intake import Job, Upload, checked, json_upload, make_job
 from burnish.serve.metrics import CONTENT_TYPE
 from burnish.serve.page import add_page
+from burnish.serve.pixels import in_thread
 from burnish.serve.refusal import Refusal
 from burnish.serve.schema import (
     HEADER_IDEMPOTENCY,
@@ -97,7 +98,7 @@ def _add_work(router: APIRouter, service: Service) -> None:
     async def refine(request: Request) -> RefineReply:
         upload = await _native_upload(request)
         if upload.options.stream:
-            job = await asyncio.to_thread(make_job, upload)
+            job = await in_thread(make_job, upload)
             return _native_stream(service, request, job)  # type: ignore[return-value]
         return await _answered(service, request, lambda: _refined(service, request, upload))  # type: ignore[return-value]
 
@@ -106,7 +107,7 @@ def _add_work(router: APIRouter, service: Service) -> None:
         _content_type(request, ("multipart/form-data",))
         upload, options = edit_upload(await read_form(request))
         if upload.options.stream:
-            job = await asyncio.to_thread(make_job, upload)
+            job = await in_thread(make_job, upload)
             check_size(job, options)
             return _edit_stream(service, request, job, options)  # type: ignore[return-value]
         return await _answered(service, request, lambda: _edited(service, request, upload, options))  # type: ignore[return-value]
@@ -141,18 +142,18 @@ def _tree(raw: bytes) -> Any:
 
 async def _native_upload(request: Request) -> Upload:
     if _content_type(request, ("application/json", "multipart/form-data")) == "application/json":
-        return json_upload(await asyncio.to_thread(_tree, await request.body()))
+        return json_upload(await in_thread(_tree, await request.body()))
     return form_upload(await read_form(request))
 
 
 async def _refined(service: Service, request: Request, upload: Upload) -> Answer:
-    job = await asyncio.to_thread(make_job, upload)
+    job = await in_thread(make_job, upload)
     outcome = await service.refine(job, request_id(request), route="/v1/refine")
     return Answer(json.dumps(outcome.reply()).encode(), outcome.headers)
 
 
 async def _edited(service: Service, request: Request, upload: Upload, options: EditOptions) -> Answer:
-    job = await asyncio.to_thread(make_job, upload)
+    job = await in_thread(make_job, upload)
     check_size(job, options)
     outcome = await service.refine(job, request_id(request), route="/v1/images/edits")
     return Answer(json.dumps(edit_reply(outcome, options)).encode(), outcome.headers)

@@ -5,7 +5,6 @@ Called by the service. What is large (the whole picture) stays in this process; 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from burnish.policies.refiner import SnapshotRecord, read_snapshot
 from burnish.serve.backend import Backend
 from burnish.serve.engine import Made, Unit
 from burnish.serve.intake import Job
+from burnish.serve.pixels import in_thread
 from burnish.serve.schema import FORMATS, RefineOptions
 from burnish.serve.versions import ServedVersion
 
@@ -81,7 +81,7 @@ async def carry_out(job: Job, version: ServedVersion, backend: Backend, tell: Te
         RuntimeError: a replica answered with another version than it was told to.
     """
     focus, sampler = focus_of(version, job.options), sampler_of(version, job.options)
-    pieces = await asyncio.to_thread(focus.cut_out, job.example, job.regions)
+    pieces = await in_thread(focus.cut_out, job.example, job.regions)
     units = [Unit(piece.view, seed) for seed in job.seeds for piece in pieces]
     if tell is not None:
         tell("accepted", {"steps": sampler.num_steps, "regions": Done((), (), "", True, "", 0, pieces).regions})
@@ -89,7 +89,7 @@ async def carry_out(job: Job, version: ServedVersion, backend: Backend, tell: Te
     made = await backend.generate(version, units, sampler, on_unit)
     if made.digest != version.digest:
         raise RuntimeError(f"a replica answered with {made.digest[:12]}, asked for {version.digest[:12]}")
-    return await asyncio.to_thread(_finish, job, focus, pieces, made, sampler.num_steps)
+    return await in_thread(_finish, job, focus, pieces, made, sampler.num_steps)
 
 
 def _finish(job: Job, focus: Focus, pieces: tuple[Piece, ...], made: Made, steps: int) -> Done:
