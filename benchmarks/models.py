@@ -15,8 +15,9 @@ from burnish.data.layout import DataConfig, SourceConfig
 from burnish.data.records import Example, Reference
 from burnish.data.sources import Source, make_source
 from burnish.platform.config import load_recipe
+from burnish.policies.digests import base_digest, policy_digest
 from burnish.policies.lora import AdapterConfig, add_adapter, trainable
-from burnish.policies.snapshot import base_digest, new_policy, policy_digest
+from burnish.policies.snapshot import new_policy
 from burnish.policies.tiny import TinyConfig, TinyPolicy
 
 LARGE = TinyConfig(

@@ -20,7 +20,7 @@ from burnish.platform.executor import Executor
 from burnish.platform.ledger import Ledger
 from burnish.platform.runs import write_json
 from burnish.platform.validation import digest
-from burnish.policies.snapshot import arrays_digest
+from burnish.policies.digests import arrays_digest
 from burnish.rollouts.eval_result import EvalResult, join, merge
 from burnish.rollouts.evaluation import EvalPart, evaluation_examples, evaluation_specs
 from burnish.rollouts.report_pictures import choose, collect, save

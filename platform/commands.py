@@ -31,8 +31,9 @@ from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
 from burnish.platform.workers import RolloutWorker
+from burnish.policies.digests import policy_digest
 from burnish.policies.lora import add_adapter, export_state, import_state
-from burnish.policies.snapshot import load_adapter, load_base, load_start, policy_digest
+from burnish.policies.snapshot import load_adapter, load_base, load_start
 from burnish.rollouts.eval_result import EvalResult, merge
 from burnish.rollouts.evaluation import EvalPart, evaluation_specs
 from burnish.rollouts.intervals import Interval

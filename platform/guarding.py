@@ -18,7 +18,7 @@ from burnish.platform.ledger import Ledger
 from burnish.platform.reward_ranges import is_bounded, place_in_range
 from burnish.platform.rubric_log import RubricState
 from burnish.platform.watch import Watch
-from burnish.policies.snapshot import arrays_digest
+from burnish.policies.digests import arrays_digest
 from burnish.rollouts.guard import GOLD_REWARD, Observation, Verdict, best_iteration, judge
 
 DEV_METRICS = ("masked_mse", "outside_mse", "edge_ratio", "glyph_accuracy")

@@ -28,16 +28,14 @@ from burnish.platform.checkpoints import commit, load_tensors, save_tensors
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
+from burnish.policies.digests import arrays_digest, base_digest, policy_digest
 from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter, reference_active, trainable
 from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
-    arrays_digest,
-    base_digest,
     load_adapter,
     load_base,
     load_start,
     new_policy,
-    policy_digest,
     save_adapter,
     save_base,
     save_start,

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from burnish.policies.flux2 import Flux2Config, Flux2Policy
 from burnish.policies.kontext import KontextConfig, KontextPolicy
-from burnish.policies.pretrained import PretrainedPolicy, load_pipeline
+from burnish.policies.loading import load_pipeline
+from burnish.policies.pretrained import PretrainedPolicy
 from burnish.policies.protocol import Policy
 from burnish.policies.qwen_edit import QwenEditConfig, QwenEditPolicy
 from burnish.policies.tiny import TinyConfig, TinyPolicy, build_transformer

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 
 from burnish.data.records import Conditions, Example
+from burnish.policies.loading import PretrainedConfig
 from burnish.policies.positions import position_ids
-from burnish.policies.pretrained import PretrainedConfig, PretrainedPolicy, Texts, numpy_texts
+from burnish.policies.pretrained import PretrainedPolicy, Texts, numpy_texts
 from burnish.policies.schedule import dynamic_shift
 
 

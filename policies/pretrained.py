@@ -9,104 +9,22 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
-from burnish.data.errors import ConfigError, DataError, Problem
+from burnish.data.errors import DataError
 from burnish.data.records import Conditions, Example, Geometry
+from burnish.policies.encoder_cache import EncoderCache
+from burnish.policies.loading import DTYPES
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Texts = dict[str, np.ndarray]
-
-
-class PretrainedConfig(BaseModel):
-    """Where a pretrained pipeline is and how it computes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    path: str = Field(
-        description="directory of a diffusers pipeline, or a hub id; the base's digest stands for its content",
-        min_length=1,
-        json_schema_extra={"run_option": True},
-    )
-    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32",
-        description="weights of the frozen parts, and the autocast of the forward; adapters and log-probs stay float32",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: cuda where there is one", json_schema_extra={"run_option": True}
-    )
-    max_sequence_length: int = Field(default=512, description="tokens of the instruction", ge=8)
-    mask_input: bool = Field(
-        default=False, description="show the mask as one more image, after input and references (RefineAnything)"
-    )
-    gradient_checkpointing: bool = Field(default=False, description="compute activations twice instead of keeping them")
-    vae_tiling: bool = Field(default=False, description="decode in tiles and slices: less memory")
-    compile_blocks: bool = Field(default=False, description="torch.compile of the repeated transformer blocks")
-
-
-def load_pipeline(class_name: str, config: PretrainedConfig) -> Any:
-    """A stock pipeline in eval mode, on its device.
-
-    Raises:
-        ConfigError: nothing there, or a pipeline of another class.
-    """
-    import diffusers
-
-    expected: Any = getattr(diffusers, class_name)
-    local = Path(config.path).is_dir()
-    try:
-        with _quiet():
-            pipeline = expected.from_pretrained(
-                config.path,
-                revision=config.revision,
-                dtype=DTYPES[config.dtype],
-                use_safetensors=True,
-                local_files_only=local,
-            )
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        problem = Problem("policy.path", config.path, f"a directory or hub id of a {class_name}", str(error)[:200])
-        raise ConfigError("the pretrained pipeline cannot be loaded", [problem]) from error
-    pipeline.set_progress_bar_config(disable=True)
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    _tune(pipeline, config)
-    return pipeline.to(device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of other libraries: workers load side by side, and logs are read by people."""
-    import diffusers.utils.logging as of_diffusers
-    import transformers.utils.logging as of_transformers
-
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        of_diffusers.enable_progress_bar()
-        of_transformers.enable_progress_bar()
-
-
-def _tune(pipeline: Any, config: PretrainedConfig) -> None:
-    for component in pipeline.components.values():
-        if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
-    if config.vae_tiling:
-        pipeline.vae.enable_tiling()
-        pipeline.vae.enable_slicing()
-    if config.gradient_checkpointing:
-        pipeline.transformer.enable_gradient_checkpointing()
-    if config.compile_blocks:
-        pipeline.transformer.compile_repeated_blocks(dynamic=False)
+_NOT_ENCODING = ("path", "revision", "device", "encoder_cache", "gradient_checkpointing", "compile_blocks")
+"""Settings that change nothing of what encoders make."""
 
 
 class PretrainedPolicy(ABC):
@@ -124,6 +42,7 @@ class PretrainedPolicy(ABC):
         self.pipeline = pipeline
         self.config = config
         self.module: torch.nn.Module = pipeline.transformer
+        self._cache = self._encoder_cache()
 
     # -- what a family adds -----------------------------------------------------------------------------------------
 
@@ -155,6 +74,14 @@ class PretrainedPolicy(ABC):
 
     # -- Policy -----------------------------------------------------------------------------------------------------
 
+    def _encoder_cache(self) -> EncoderCache | None:
+        if self.config.encoder_cache is None:
+            return None
+        parts = {n: c for n, c in self.pipeline.components.items() if isinstance(c, torch.nn.Module)}
+        del parts["transformer"]
+        settings = {"family": self.family, "config": self.config.model_dump_json(exclude=set(_NOT_ENCODING))}
+        return EncoderCache(Path(self.config.encoder_cache), parts, {**settings, "device": self.device.type})
+
     @property
     def device(self) -> torch.device:
         """Where the transformer is."""
@@ -178,14 +105,22 @@ class PretrainedPolicy(ABC):
         for side in (height, width, *(side for size in sizes for side in size)):
             if side % self.token:
                 raise DataError(f"{example.id!r}: sides of {sizes} must be multiples of {self.token} px")
-        packed = [self._latents(self._signed(image[None]))[0] for image in images]
         mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-        region = self._region(torch.from_numpy(np.array(mask)))
-        empty = torch.zeros(0, region.shape[1])
-        texts = self._texts(example)
-        geometry = Geometry(height, width, sizes, text_tokens=sum(t.shape[0] for t in texts.values()))
-        arrays = {"context": _numpy(torch.cat(packed) if packed else empty), "region": _numpy(region), **texts}
-        return Conditions(example.id, geometry, arrays)
+        region = _numpy(self._region(torch.from_numpy(np.array(mask))))
+
+        def encoded() -> Texts:
+            packed = [self._latents(self._signed(image[None]))[0] for image in images]
+            context = torch.cat(packed) if packed else torch.zeros(0, region.shape[1])
+            return {"context": _numpy(context), **self._texts(example)}
+
+        numbered = {f"{place}": image for place, image in enumerate(images)}
+        found = self._cached("conditions", example.instruction, numbered, encoded)
+        tokens = sum(array.shape[0] for name, array in found.items() if name != "context")
+        geometry = Geometry(height, width, sizes, text_tokens=tokens)
+        return Conditions(example.id, geometry, {"region": region, **found})
+
+    def _cached(self, kind: str, text: str, images: dict[str, np.ndarray], make: Callable[[], Texts]) -> Texts:
+        return make() if self._cache is None else self._cache.get(kind, text, images, make)
 
     def images(self, example: Example) -> list[np.ndarray]:
         """Images that condition, in order: input, references, mask (where `mask_input`); float32 [3,h,w] in [0,1]."""
@@ -223,8 +158,12 @@ class PretrainedPolicy(ABC):
 
     @torch.no_grad()
     def encode_image(self, images: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """Latents [B,N,C] float32 of images [B,3,H,W] in [0,1]."""
-        return self._latents(images.to(self.device, self.pipeline.vae.dtype) * 2.0 - 1.0).float()
+        """Latents [B,N,C] float32 of images [B,3,H,W] in [0,1], encoded one by one: no row knows of another."""
+        rows = []
+        for image in images.cpu().numpy():
+            made = lambda image=image: {"latents": _numpy(self._latents(self._signed(image[None]))[0])}  # noqa: E731
+            rows.append(self._cached("latents", "", {"image": image}, made)["latents"])
+        return torch.from_numpy(np.stack(rows)).to(self.device)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, conditions: Conditions) -> torch.Tensor:

@@ -13,7 +13,8 @@ import torch
 from pydantic import Field
 
 from burnish.data.records import Conditions, Example
-from burnish.policies.pretrained import PretrainedConfig, PretrainedPolicy, Texts, numpy_texts, pil
+from burnish.policies.loading import PretrainedConfig
+from burnish.policies.pretrained import PretrainedPolicy, Texts, numpy_texts, pil
 from burnish.policies.schedule import dynamic_shift
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
 from burnish.data.regions import Region
+from burnish.policies.digests import base_digest
 from burnish.policies.pieces import Focus, RefinerConfig
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import OnStep, keyed_noise, render
-from burnish.policies.snapshot import FORMAT_VERSION, base_digest, load_adapter, load_base
+from burnish.policies.snapshot import FORMAT_VERSION, load_adapter, load_base
 
 
 class Refiner:

@@ -1,23 +1,19 @@
-"""What a policy is, on disk: digests, the base, the adapter, and the snapshot that names them.
-
-`policy_digest` is the one identity of weights; a push, a trajectory, a checkpoint and a served version all quote it.
-"""
+"""What a policy is, on disk: the base, the adapter, and the snapshot that names them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import SamplerSpec
+from burnish.policies.digests import base_digest
 from burnish.policies.families import FAMILIES, LORA_WRITERS, family_of
 from burnish.policies.lora import ADAPTER, AdapterConfig, add_adapter, add_reference, export_state, import_state
 from burnish.policies.tiny import TinyPolicy
@@ -34,44 +30,6 @@ class Start:
     policy: Any
     base: str
     continued: bool
-
-
-def arrays_digest(arrays: Mapping[str, np.ndarray], *, prefix: str = "") -> str:
-    """sha256 over `prefix`, then name, shape, dtype and bytes of every array in name order."""
-    digest = hashlib.sha256(prefix.encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"|{name}|{array.shape}|{array.dtype}|".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def base_digest(module: torch.nn.Module) -> str:
-    """Digest of all weights of a module; adapters on it do not count."""
-    weights = {name: t for name, t in module.state_dict().items() if ".lora_" not in name}
-    return arrays_digest({name.replace(".base_layer.", "."): _bytes_of(t) for name, t in weights.items()})
-
-
-def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor as an array that numpy knows: bfloat16 as its 16 bits."""
-    held = tensor.detach().cpu()
-    return (held.view(torch.int16) if held.dtype is torch.bfloat16 else held).numpy()
-
-
-def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
-    """Digest of a policy: its base's digest and every trained array."""
-    return arrays_digest(trained, prefix=base)
-
-
-def adapted_digest(module: torch.nn.Module) -> str:
-    """`policy_digest` of a module as it is loaded: base and adapter, by whatever name the loader gave the adapter."""
-    found = {}
-    for name, parameter in module.named_parameters():
-        head, lora, tail = name.partition(".lora_")
-        if lora:
-            side, _, kind = tail.split(".", 2)
-            found[f"{head}.lora_{side}.{ADAPTER}.{kind}"] = _bytes_of(parameter)
-    return policy_digest(base_digest(module), found)
 
 
 def new_policy(config: Any) -> Any:

@@ -28,11 +28,11 @@ from burnish.data.records import (
     Trajectory,
 )
 from burnish.data.sources import Source
+from burnish.policies.digests import policy_digest
 from burnish.policies.folding import Folding
 from burnish.policies.lora import export_state, import_state
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import Path, SamplerConfig, by_geometry, draw_window, integrate, keyed_noise, render
-from burnish.policies.snapshot import policy_digest
 
 EVALUATION_SEED = 0
 """Evaluation noise is keyed without the run's seed, so that before and after, and two runs, are paired."""

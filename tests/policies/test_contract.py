@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from burnish.data.records import SamplerSpec
+from burnish.policies.digests import base_digest
 from burnish.policies.lora import AdapterConfig, add_adapter, add_reference, reference_active, trainable
 from burnish.policies.protocol import HasGuidance, HasSchedule, Policy
 from burnish.policies.sampling import integrate
-from burnish.policies.snapshot import base_digest, load_adapter, load_base, save_adapter, save_base
+from burnish.policies.snapshot import load_adapter, load_base, save_adapter, save_base
 from burnish.policies.steps import transition
 
 NAMES = ("kontext", "flux2", "qwen2509", "qwen2511")

@@ -5,13 +5,11 @@ import torch
 
 from burnish.data.errors import CheckpointError
 from burnish.data.records import SamplerSpec
+from burnish.policies.digests import arrays_digest, base_digest, policy_digest
 from burnish.policies.lora import AdapterConfig, add_adapter, export_state, trainable
 from burnish.policies.snapshot import (
-    arrays_digest,
-    base_digest,
     load_adapter,
     load_base,
-    policy_digest,
     save_adapter,
     save_base,
     snapshot_record,

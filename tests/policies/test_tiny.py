@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from burnish.data.errors import DataError
+from burnish.policies.digests import base_digest
 from burnish.policies.protocol import Policy
-from burnish.policies.snapshot import base_digest, new_policy
+from burnish.policies.snapshot import new_policy
 from burnish.policies.tiny import TinyConfig
 
 

@@ -10,9 +10,10 @@ from burnish.data import seeding
 from burnish.data.layout import DataConfig, SourceConfig
 from burnish.data.records import PolicyVersion
 from burnish.data.sources import make_source
+from burnish.policies.digests import base_digest, policy_digest
 from burnish.policies.lora import AdapterConfig, add_adapter, export_state
 from burnish.policies.sampling import SamplerConfig
-from burnish.policies.snapshot import base_digest, new_policy, policy_digest
+from burnish.policies.snapshot import new_policy
 from burnish.policies.tiny import TinyConfig
 from burnish.rollouts.rollouter import RolloutConfig, Rollouter
 
