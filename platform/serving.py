@@ -17,8 +17,8 @@ from burnish.platform.commands import choose_policy
 from burnish.platform.manifest import load_verified
 from burnish.platform.runs import Run, RunStore
 from burnish.platform.start_from import BASE
-from burnish.policies.digests import adapted_digest
 from burnish.policies.refiner import load_refiner, read_snapshot
+from burnish.policies.snapshot import adapted_digest
 
 PROBES = 8
 """Canary examples of a server, from the run's dev split."""

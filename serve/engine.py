@@ -18,8 +18,8 @@ import numpy as np
 
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
-from burnish.policies.digests import adapted_digest
 from burnish.policies.refiner import Refiner, load_refiner
+from burnish.policies.snapshot import adapted_digest
 from burnish.serve.versions import ServedVersion
 
 OnUnit = Callable[[int, int, np.ndarray | None], None]

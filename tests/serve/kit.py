@@ -16,11 +16,10 @@ from burnish.data.masks import box_mask
 from burnish.data.photos import bundled_scenes
 from burnish.data.records import Example, SamplerSpec
 from burnish.data.seeding import generator
-from burnish.policies.digests import adapted_digest
 from burnish.policies.lora import AdapterConfig, add_adapter, trainable
 from burnish.policies.pieces import RefinerConfig
 from burnish.policies.refiner import Refiner, load_refiner, read_snapshot
-from burnish.policies.snapshot import load_base, new_policy, save_adapter, save_base, snapshot_record
+from burnish.policies.snapshot import adapted_digest, load_base, new_policy, save_adapter, save_base, snapshot_record
 from burnish.policies.tiny import TinyConfig
 from burnish.serve.door import Door
 from burnish.serve.engine import load_version
