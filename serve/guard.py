@@ -17,7 +17,7 @@ from typing import Any
 
 from burnish.data.errors import Problem
 from burnish.serve.page import PATHS
-from burnish.serve.refusal import Refusal
+from burnish.serve.refusal import RETRY_SECONDS, Refusal
 from burnish.serve.schema import HEADER_REQUEST, MAX_BODY
 from burnish.serve.service import Service
 
@@ -33,6 +33,8 @@ HEAVY = frozenset({"/v1/refine", "/v1/images/edits"})
 ADMIN = "/v1/admin/"
 PROMOTE = "/v1/admin/promote"
 BODY_SECONDS = 60.0
+SPREAD = 4
+"""Over how many seconds those are spread whom a full queue refuses."""
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
@@ -55,6 +57,7 @@ class Guard:
 
     def __init__(self, app: App, service: Service, tokens: Tokens) -> None:
         self._app, self._service, self._tokens = app, service, tokens
+        self._refused = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -133,7 +136,9 @@ class Guard:
                 raise Refusal(503, "unavailable", "the server is about to end")
             if service.busy >= service.config.queue:
                 problem = Problem("queue", f"{service.busy} requests", f"at most {service.config.queue}")
-                raise Refusal(429, "queue_full", "too many requests are waiting", [problem])
+                self._refused += 1  # told different times, they do not come back all at once
+                retry = RETRY_SECONDS + self._refused % SPREAD
+                raise Refusal(429, "queue_full", "too many requests are waiting", [problem], retry)
         service.busy += heavy
         service.metrics.busy.set(service.busy)
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from burnish.data.errors import BurnishError, Problem
 
 RETRY_SECONDS = 1
-"""What `Retry-After` says."""
+"""What `Retry-After` says at least."""
 INTERNAL = "internal error; the server's log says more under this request id"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -24,20 +24,24 @@ class Refusal(Exception):
         code: snake case, stable.
         message: one sentence.
         problems: every single thing that is wrong.
+        retry: seconds that `Retry-After` says where it may pass.
     """
 
-    def __init__(self, status: int, code: str, message: str, problems: Sequence[Problem] = ()) -> None:
-        super().__init__(status, code, message, tuple(problems))
+    def __init__(
+        self, status: int, code: str, message: str, problems: Sequence[Problem] = (), retry: int = RETRY_SECONDS
+    ) -> None:
+        super().__init__(status, code, message, tuple(problems), retry)
         self.status, self.code, self.message, self.problems = status, code, message, tuple(problems)
+        self.retry = retry
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.status, self.code, self.message, self.problems)
+        return type(self), (self.status, self.code, self.message, self.problems, self.retry)
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with it."""
         if self.status in (429, 503):
-            return {"retry-after": str(RETRY_SECONDS)}
+            return {"retry-after": str(self.retry)}
         if self.status == 401:
             return {"www-authenticate": "Bearer"}
         return {"connection": "close"} if self.status in (408, 413) else {}

@@ -106,7 +106,7 @@ def test_a_full_queue_refuses_at_once_and_what_was_accepted_finishes(kit, serve,
     refused = [client.post("/v1/refine", json=kit.body()) for _ in range(9)]
     assert time.monotonic() - began < 1.0
     assert {reply.status_code for reply in refused} == {429}
-    assert all(int(reply.headers["retry-after"]) >= 1 for reply in refused)
+    assert {reply.headers["retry-after"] for reply in refused} == {"1", "2", "3", "4"}  # not all come back at once
     assert client.get("/healthz").status_code == 200
     gate.open.set()
     assert [call.done().status_code for call in accepted] == [200] * 3
