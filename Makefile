@@ -1,7 +1,7 @@
 # Everyday commands. `make check` is what continuous integration runs before the tests.
 # With uv: make check PYTHON="uv run --extra test python"
 PYTHON ?= python
-ROOMS = data policies rewards learners rollouts platform
+ROOMS = data policies rewards learners rollouts serve platform
 
 .PHONY: check typing test slow wheel generated
 

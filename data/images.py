@@ -74,7 +74,8 @@ def _check_header(image: Image.Image, name: str, min_side: int) -> None:
 
 
 @contextmanager
-def _opened(source: Picture | BinaryIO, name: str, min_side: int) -> Iterator[Image.Image]:
+def opened(source: Picture | BinaryIO, name: str, min_side: int) -> Iterator[Image.Image]:
+    """An image file whose header keeps the limits; what goes wrong while it is decoded is a DataError too."""
     try:
         stream = source if isinstance(source, Path | BytesIO) else BytesIO(source.read())
         with Image.open(stream, formats=FORMATS) as image:
@@ -103,7 +104,7 @@ def load_image(path: Picture, *, min_side: int = MIN_SIDE) -> np.ndarray:
         DataError: names the file and the limit: no such file, another format, animated, truncated, more than 16.7
             million pixels, a side outside 16..8192, an aspect above 16:1, more than 8 bits a channel.
     """
-    with _opened(path, picture_name(path), min_side) as image:
+    with opened(path, picture_name(path), min_side) as image:
         return from_uint8(_pixels(image, "RGB")).transpose(2, 0, 1).copy()
 
 
@@ -114,19 +115,19 @@ def picture_name(picture: Picture) -> str:
 
 def decode_image(payload: bytes, *, name: str, min_side: int = MIN_SIDE) -> np.ndarray:
     """As `load_image`, from bytes; `name` is what errors call it."""
-    with _opened(BytesIO(payload), name, min_side) as image:
+    with opened(BytesIO(payload), name, min_side) as image:
         return from_uint8(_pixels(image, "RGB")).transpose(2, 0, 1).copy()
 
 
 def load_mask(path: Picture, *, min_side: int = MIN_SIDE) -> np.ndarray:
     """Read a mask file as float32 [1,H,W]: 1 where luminance >= 128; errors as `load_image`."""
-    with _opened(path, picture_name(path), min_side) as image:
+    with opened(path, picture_name(path), min_side) as image:
         return (_pixels(image, "L") >= 128).astype(np.float32)[None]
 
 
 def image_size(path: Picture, *, min_side: int = MIN_SIDE) -> tuple[int, int]:
     """(height, width) from the header alone, as `load_image` would turn it; errors as `load_image`."""
-    with _opened(path, picture_name(path), min_side) as image:
+    with opened(path, picture_name(path), min_side) as image:
         width, height = image.size
         # Asking a PNG without an exif header for it would decode the whole picture.
         tagged = image.format != "PNG" or "exif" in image.info

@@ -69,14 +69,28 @@ def paste_back(
     Raises:
         DataError: sizes differ, `generated` holds NaN, or the blend mask reaches a crop border inside the image.
     """
+    box = (0, 0, original.shape[-1], original.shape[-2]) if box is None else box
+    check_box(box, height=original.shape[-2], width=original.shape[-1])
+    sizes = {"dilate_size": dilate_size, "blur_size": blur_size}
+    return paste_crop(original, generated, cut(mask, box), box=box, **sizes)
+
+
+def paste_crop(
+    original: np.ndarray,
+    generated: np.ndarray,
+    mask: np.ndarray,
+    *,
+    box: Box,
+    dilate_size: int = 7,
+    blur_size: int = 11,
+) -> np.ndarray:
+    """As `paste_back`, with the mask [1,h,w] of the crop alone."""
     height, width = original.shape[-2:]
-    box = (0, 0, width, height) if box is None else box
-    check_box(box, height=height, width=width)
     crop = cut(original, box)
     if generated.shape != crop.shape:
         raise DataError(f"generated must have the crop's shape {list(crop.shape)}, got {list(generated.shape)}")
     if np.isnan(generated).any():
         raise DataError("generated holds NaN")
-    alpha = alpha_uint8(cut(mask, box), dilate_size=dilate_size, blur_size=blur_size)
+    alpha = alpha_uint8(mask, dilate_size=dilate_size, blur_size=blur_size)
     _check_crop_border(alpha, box, height, width)
     return put(original, composite(crop, generated, alpha), box)

@@ -119,6 +119,10 @@ def _intervals(recipe: Recipe) -> Iterator[Problem]:
     if lag and (kept.every > 1 or kept.keep_last < lag + 2):
         allowed = f"every 1 and keep_last >= {lag + 2}: a resume needs the weights of the last {lag + 1} versions"
         yield Problem("checkpoints", f"every {kept.every}, keep_last {kept.keep_last}", allowed)
+    if recipe.serving.to is not None and not evaluation.every:
+        yield Problem(
+            "serving.to", recipe.serving.to, "null where evaluation.every is 0: those evaluations are the gate"
+        )
     if recipe.guard.enabled and not evaluation.every:
         yield Problem("guard.enabled", "true", "false where evaluation.every is 0: the guard reads those evaluations")
 

@@ -22,6 +22,7 @@ from burnish.platform.cli_base import INTERRUPTED, AsJson, RunArg, RunsDir, guar
 from burnish.platform.cli_data import data_app
 from burnish.platform.cli_results import register
 from burnish.platform.cli_rewards import rewards_app
+from burnish.platform.cli_serve import register as register_serve
 from burnish.platform.console import report_error, table
 from burnish.platform.options import TrainOptions
 from burnish.platform.overrides import split_overrides
@@ -224,6 +225,7 @@ def _print_recipe(recipe: Any, *, as_json: bool) -> int:
 
 
 register(app)
+register_serve(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

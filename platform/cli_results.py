@@ -81,24 +81,34 @@ def refine(
     instruction: Annotated[str, typer.Option(help="What to do, in words.")] = "",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Refine with this run's result.")] = None,
     snapshot: Annotated[Path | None, typer.Option(help="Refine with an exported directory.")] = None,
+    server: Annotated[str | None, typer.Option(metavar="URL", help="Refine on a server of burnish.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="The server's user.token, where it asks for one.")] = None,
     checkpoint: Checkpoint = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Keys the start noise.")] = 0,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Refine a region of an image; every other pixel stays as it is."""
-    from burnish.platform.refining import exported_refiner, read_request, refine_file, run_refiner
+    from burnish.data.pictures import load_picture
+    from burnish.platform.promoting import read_token
+    from burnish.platform.refining import exported_refiner, read_request, refine_file, refine_remote, run_refiner
     from burnish.platform.runs import RunStore
 
     take_overrides(context, accepted=False)
-    if (run is None) == (snapshot is None):
-        raise ConfigError("option refused", [Problem("--run, --snapshot", "both or none", "one of the two")])
-    request = read_request(image, mask=mask, box=box, references=reference or (), instruction=instruction)
-    if snapshot is not None:
-        refiner = exported_refiner(snapshot)
+    if [run, snapshot, server].count(None) != 2:
+        raise ConfigError("option refused", [Problem("--run, --snapshot, --server", "several or none", "one of them")])
+    picture = load_picture(image)
+    request = read_request(picture, mask=mask, box=box, references=reference or (), instruction=instruction)
+    if server is not None:
+        token = None if token_file is None else read_token(token_file)
+        proof = refine_remote(server, request, image=image, like=picture, output=output, seed=seed, token=token)
     else:
-        refiner = run_refiner(RunStore(runs_dir).open(str(run)), name=checkpoint)
-    proof = refine_file(refiner, request, output=output, seed=seed)
+        refiner = (
+            run_refiner(RunStore(runs_dir).open(str(run)), name=checkpoint)
+            if snapshot is None
+            else exported_refiner(snapshot)
+        )
+        proof = refine_file(refiner, request, like=picture, output=output, seed=seed)
     typer.echo(json.dumps(proof.to_json()) if as_json else proof.text())
 
 

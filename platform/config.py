@@ -24,14 +24,15 @@ from burnish.platform.checks import recipe_problems
 from burnish.platform.lookup import read_recipe, recipe_path, write_yaml
 from burnish.platform.overrides import Override, apply_overrides
 from burnish.platform.pools import PoolConfig
+from burnish.platform.promoting import ServingConfig
 from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
 from burnish.policies.flux2 import Flux2Config
 from burnish.policies.kontext import KontextConfig
 from burnish.policies.lora import AdapterConfig
+from burnish.policies.pieces import RefinerConfig
 from burnish.policies.qwen_edit import QwenEditConfig
-from burnish.policies.refiner import RefinerConfig
 from burnish.policies.sampling import SamplerConfig
 from burnish.policies.tiny import TinyConfig
 from burnish.rewards.rubric import RubricConfig
@@ -197,6 +198,9 @@ class Recipe(BaseModel):
     )
     checkpoints: CheckpointConfig = Field(default=CheckpointConfig(), description="commits of the run's state")
     tracking: TrackingConfig = Field(default=TrackingConfig(), description="MLflow", json_schema_extra=_RUN_OPTION)
+    serving: ServingConfig = Field(
+        default=ServingConfig(), description="promotion while the run goes on", json_schema_extra=_RUN_OPTION
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

@@ -6,11 +6,11 @@ Read by `control*.py`; it opens no socket and knows no route.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from burnish.data.errors import BurnishError, ConfigError, Problem
+from burnish.data.errors import BurnishError, ConfigError, DataError, Problem
+from burnish.data.strict_json import parse
 
 ADDRESS, TOKEN = "control.json", "control.token"
 """Files of the run directory: where the API listens, and the secret that every request must bring."""
@@ -60,54 +60,12 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raw: at most MAX_BODY bytes.
 
     Raises:
-        Refusal: 400 for bytes that are not UTF-8, not JSON, hold a key twice, a number that is not finite or more than
-            MAX_DEPTH levels; 422 if the top is not a mapping.
+        Refusal: 400 for what `strict_json.parse` refuses; 422 if the top is not a mapping.
     """
     try:
-        tree = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_each_key_once, parse_constant=_refused_number, parse_float=_finite
-        )
-    except UnicodeDecodeError:
-        raise _malformed("other bytes", "UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise _malformed(f"{error.msg} at character {error.pos}", "JSON") from None
-    except RecursionError:
-        raise _malformed(f"more than {MAX_DEPTH} levels", f"at most {MAX_DEPTH} levels") from None
-    except ValueError:
-        raise _malformed("a number with too many digits", "JSON") from None
-    if any(depth > MAX_DEPTH for depth in _depths(tree, 1)):
-        raise _malformed(f"more than {MAX_DEPTH} levels", f"at most {MAX_DEPTH} levels")
+        tree = parse(raw, max_depth=MAX_DEPTH)
+    except DataError as error:
+        raise Refusal(400, error.message, error.problems) from None
     if not isinstance(tree, dict):
         raise Refusal(422, "the body is refused", [Problem("body", f"a {type(tree).__name__}", "a mapping of keys")])
     return tree
-
-
-def _malformed(got: str, allowed: str) -> Refusal:
-    return Refusal(400, "the body is not readable", [Problem("body", got, allowed)])
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise _malformed(f"{', '.join(map(repr, twice[:8]))} more than once", "each key once")
-    return found
-
-
-def _refused_number(text: str) -> float:
-    raise _malformed(text, "finite numbers")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refused_number(text[:20])
-
-
-def _depths(value: Any, depth: int) -> Iterator[int]:
-    """The depth of every list and mapping; it does not go further down than it must."""
-    if isinstance(value, dict | list):
-        yield depth
-        if depth <= MAX_DEPTH:
-            for entry in value.values() if isinstance(value, dict) else value:
-                yield from _depths(entry, depth + 1)

@@ -37,6 +37,7 @@ class GrpoLoop:
             evaluates on dev, lets the guard decide (`ledger.notes["ended"]` ends the stage), returns metrics to log.
         interrupted: asked after each iteration; True commits it and leaves the loop.
         seed: the run's seed.
+        committed: called with the number of finished iterations when they are logged and, where due, on disk.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class GrpoLoop:
     after: Callable[[int, Mapping[str, float]], dict[str, float]]
     interrupted: Callable[[], bool]
     seed: int = 0
+    committed: Callable[[int], None] = lambda iteration: None
     buffer: FixedLagBuffer[Scored] = field(init=False)
     scoring: Scoring = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class GrpoLoop:
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
             leaving = self.interrupted()
             stage.finish(iteration + 1, planned.metrics | scored | metrics | assessed, self.clock, leaving=leaving)
+            self.committed(iteration + 1)
             if leaving or stage.notes.get("ended"):
                 return
 

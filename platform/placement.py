@@ -24,6 +24,7 @@ _FLAGS = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "burnish.serve.proxy.middlewares",
 }
 ATTEMPTS = 4
 SPARE = 8

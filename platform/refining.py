@@ -14,9 +14,10 @@ import numpy as np
 
 from burnish.data.crops import check_box
 from burnish.data.errors import ConfigError, Problem, RefusedError
-from burnish.data.images import load_image, load_mask, save_png, to_uint8
+from burnish.data.images import load_image, load_mask, to_uint8
 from burnish.data.masks import box_mask
 from burnish.data.paste import alpha_uint8
+from burnish.data.pictures import Picture, write_picture
 from burnish.data.records import Example, Reference, SamplerSpec
 from burnish.platform.commands import choose_policy
 from burnish.platform.manifest import load_verified
@@ -27,7 +28,7 @@ from burnish.policies.snapshot import load_start
 
 
 def read_request(
-    image: Path, *, mask: Path | None, box: str | None, references: Sequence[Path], instruction: str
+    picture: Picture, *, mask: Path | None, box: str | None, references: Sequence[Path], instruction: str
 ) -> Example:
     """What the user asks for; its id is constant, so that a file's name changes no pixel.
 
@@ -37,7 +38,7 @@ def read_request(
     """
     if (mask is None) == (box is None):
         raise ConfigError("option refused", [Problem("--mask, --box", "both or none", "one of the two")])
-    pixels = load_image(image)
+    pixels = picture.pixels
     height, width = pixels.shape[1:]
     if mask is not None:
         region = load_mask(mask)
@@ -80,7 +81,7 @@ class Proof:
     Args:
         path: the file.
         pixels: pixels of the image.
-        outside: pixels outside the blended mask.
+        outside: pixels outside the blended mask (of a server's answer: outside the crop).
         moved: how many of these differ from the input; 0.
         changed: pixels inside the blended mask that differ.
     """
@@ -104,8 +105,8 @@ class Proof:
         )
 
 
-def refine_file(refiner: Refiner, request: Example, *, output: Path, seed: int) -> Proof:
-    """Refine, write a PNG, read it back and compare it with the input.
+def refine_file(refiner: Refiner, request: Example, *, like: Picture, output: Path, seed: int) -> Proof:
+    """Refine, write a PNG with the alpha channel and profile of the input, read it back and compare the two.
 
     Raises:
         ConfigError: the output is no PNG: another format would change every pixel.
@@ -113,14 +114,57 @@ def refine_file(refiner: Refiner, request: Example, *, output: Path, seed: int) 
     """
     import torch
 
+    _check_output(output)
+    torch.set_num_threads(1)
+    assert request.mask is not None
+    output.write_bytes(write_picture(refiner.refine(request, seed=seed), like=like, format="PNG"))
+    sizes = {"dilate_size": refiner.config.dilate_size, "blur_size": refiner.config.blur_size}
+    return _prove(output, like, alpha_uint8(request.mask, **sizes)[0] == 0)
+
+
+def refine_remote(
+    url: str, request: Example, *, image: Path, like: Picture, output: Path, seed: int, token: str | None
+) -> Proof:
+    """As `refine_file`, by a server; what counts as outside is all beyond the crops that it names.
+
+    Raises:
+        InfrastructureError: no answer.
+        ConfigError: the server refuses the request.
+    """
+    from burnish.serve.client import Client
+
+    _check_output(output)
+    assert request.mask is not None
+    references = [(r.kind, _png(r.image)) for r in request.references]
+    found = Client(url, token=token).refine(
+        image.read_bytes(),
+        mask=_png(request.mask),
+        references=references,
+        instruction=request.instruction,
+        seed=seed,
+        output_format="png",
+    )
+    output.write_bytes(found.images[0])
+    outside = np.ones(like.pixels.shape[1:], bool)
+    for region in found.reply["regions"]:
+        x1, y1, x2, y2 = region["crop"]
+        outside[y1:y2, x1:x2] = False
+    return _prove(output, like, outside)
+
+
+def _png(image: np.ndarray) -> bytes:
+    pixels = np.repeat(image, 3, axis=0) if image.shape[0] == 1 else image
+    return write_picture(pixels, like=Picture(pixels, "PNG"), format="PNG")
+
+
+def _check_output(output: Path) -> None:
     if output.suffix.lower() != ".png":
         raise ConfigError("option refused", [Problem("--output", str(output), "a path that ends in .png")])
-    torch.set_num_threads(1)
-    assert request.image is not None and request.mask is not None
-    save_png(output, refiner.refine(request, seed=seed))
-    sizes = {"dilate_size": refiner.config.dilate_size, "blur_size": refiner.config.blur_size}
-    outside = alpha_uint8(request.mask, **sizes)[0] == 0
-    different = (to_uint8(load_image(output)) != to_uint8(request.image)).any(axis=0)
+
+
+def _prove(output: Path, like: Picture, outside: np.ndarray) -> Proof:
+    """Read the file and count what differs from the input, outside and elsewhere."""
+    different = (to_uint8(load_image(output)) != to_uint8(like.pixels)).any(axis=0)
     moved = int(np.count_nonzero(different & outside))
     if moved:
         raise RefusedError(f"{moved} pixels outside the blended mask moved; {output} is not to be used")

@@ -22,6 +22,7 @@ from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
 from burnish.platform.pools import Pools
+from burnish.platform.promoting import LivePromotion
 from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.rubric_start import open_swaps
 from burnish.platform.runs import Run
@@ -67,6 +68,11 @@ class Context:
             tracker=self.tracker,
             train_count=self.source.count("train"),
         )
+
+    def promotion(self, ledger: Ledger) -> LivePromotion:
+        """What takes the stage's commits live."""
+        say, event = self.console.line, self.tracker.event
+        return LivePromotion(self.recipe.serving, ledger, self.run.id, say, event)
 
     @property
     def base(self) -> Path:
@@ -171,8 +177,8 @@ def run_grpo(context: Context) -> StageResult:
             advance(1)
             return keeper.after(iteration, metrics)
 
-        seed = context.run.info.seed
-        loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted, seed=seed)
+        loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted)
+        loop.seed, loop.committed = context.run.info.seed, context.promotion(ledger).committed
         if not ledger.notes.get("ended"):
             loop.run()
         swaps.close()

@@ -25,7 +25,7 @@ def arrays_digest(arrays: Mapping[str, np.ndarray], *, prefix: str = "") -> str:
 def base_digest(module: torch.nn.Module) -> str:
     """Digest of all weights of a module; adapters on it do not count."""
     weights = {name: t for name, t in module.state_dict().items() if ".lora_" not in name}
-    return arrays_digest({name.replace(".base_layer.", "."): _bytes_of(t) for name, t in weights.items()})
+    return arrays_digest({name.replace(".base_layer.", "."): bytes_of(t) for name, t in weights.items()})
 
 
 def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
@@ -33,7 +33,7 @@ def policy_digest(base: str, trained: Mapping[str, np.ndarray]) -> str:
     return arrays_digest(trained, prefix=base)
 
 
-def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
+def bytes_of(tensor: torch.Tensor) -> np.ndarray:
     """The tensor as an array that numpy knows: bfloat16 as its 16 bits."""
     held = tensor.detach().cpu()
     return (held.view(torch.int16) if held.dtype is torch.bfloat16 else held).numpy()

@@ -39,48 +39,47 @@ class FocusConfig(BaseModel):
     reference_area: int = Field(default=144, description="pixels of a reference as the model sees it", ge=16)
 
 
-def focus_box(mask: np.ndarray, config: FocusConfig, *, min_margin: int = 0) -> Box:
-    """The crop round the region of a mask [1,H,W], inside the image.
+def focus_box(box: Box, config: FocusConfig, *, height: int, width: int, min_margin: int = 0) -> Box:
+    """The crop round a region's box, inside an image of height x width.
 
     Args:
-        mask: more than 0 = edit here.
+        box: where to edit.
         config: margin and its frame.
+        height, width: of the image, pixels.
         min_margin: least margin in source pixels.
-
-    Raises:
-        DataError: the mask is empty.
     """
-    box = mask_bbox(mask)
     frame, margin = config.margin_frame, config.margin
     if frame == "box":
         margin, frame = margin * max(box[2] - box[0], box[3] - box[1]), "pixels"
-    height, width = mask.shape[1:]
     return focus_crop(box, height=height, width=width, margin=round(margin), margin_frame=frame, min_margin=min_margin)
 
 
-def focus_view(example: Example, config: FocusConfig, *, box: Box) -> Example:
+def focus_view(example: Example, config: FocusConfig, *, box: Box, mask: np.ndarray | None) -> Example:
     """The example cropped to a box and resized to the model's sizes; where a size already fits, bit for bit the crop.
 
     Args:
-        example: image, mask and target of one size; references of any size.
+        example: image and target of one size, references of any size.
         config: the model's sizes.
         box: see `focus_box`.
+        mask: [1,h,w] of the box, > 0 = edit.
     """
 
-    def cropped(image: np.ndarray | None, method: str) -> np.ndarray | None:
-        return None if image is None else _fitted(cut(image, box), config.area, config.multiple, method)
+    def fitted(crop: np.ndarray, method: str) -> np.ndarray:
+        return _fitted(crop, config.area, config.multiple, method)
 
-    mask = cropped(example.mask, "area")
+    def cropped(image: np.ndarray | None) -> np.ndarray | None:
+        return None if image is None else fitted(cut(image, box), "bicubic")
+
     references = (
         Reference(r.kind, _fitted(r.image, config.reference_area, config.multiple, "bicubic"))
         for r in example.references
     )
     return replace(
         example,
-        image=cropped(example.image, "bicubic"),
-        mask=None if mask is None else (mask > 0).astype(np.float32),
+        image=cropped(example.image),
+        mask=None if mask is None else (fitted(mask, "area") > 0).astype(np.float32),
         references=tuple(references),
-        target=cropped(example.target, "bicubic"),
+        target=cropped(example.target),
     )
 
 
@@ -90,8 +89,11 @@ def focused(example: Example, config: FocusConfig) -> Example:
     if known is None:
         return example
     height, width = known.shape[1:]
-    whole = (0, 0, width, height)
-    view = focus_view(example, config, box=whole if example.mask is None else focus_box(example.mask, config))
+    box, mask = (0, 0, width, height), example.mask
+    if mask is not None:
+        box = focus_box(mask_bbox(mask), config, height=height, width=width)
+        mask = cut(mask, box)
+    view = focus_view(example, config, box=box, mask=mask)
     meta = {name: value for name, value in example.meta.items() if name not in _PIXEL_META}
     if view.mask is not None:
         meta["box"] = ",".join(map(str, mask_bbox(view.mask)))

@@ -7,35 +7,25 @@ paste. Evaluation, agents, serving and `burnish refine` call it; it never trains
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from burnish.data.errors import CheckpointError, DataError, Problem
-from burnish.data.images import resize
-from burnish.data.masks import blend_reach
-from burnish.data.paste import paste_back
-from burnish.data.records import Example, SamplerSpec
+from burnish.data.errors import CheckpointError, Problem
+from burnish.data.records import Conditions, Example, SamplerSpec
+from burnish.data.regions import Region
 from burnish.policies.digests import base_digest
-from burnish.policies.focus import FocusConfig, focus_box, focus_view
+from burnish.policies.pieces import Focus, RefinerConfig
 from burnish.policies.protocol import Policy
-from burnish.policies.sampling import keyed_noise, render
+from burnish.policies.sampling import OnStep, keyed_noise, render
 from burnish.policies.snapshot import FORMAT_VERSION, load_adapter, load_base
 
 
-class RefinerConfig(FocusConfig):
-    """How an image of any size meets a model of one size, and how the result is blended in."""
-
-    dilate_size: int = Field(
-        default=7, description="side of the square that grows the mask before blending, pixels", ge=1
-    )
-    blur_size: int = Field(default=11, description="side of the Gaussian that softens the mask, pixels, odd", ge=1)
-
-
 class Refiner:
-    """Refines the masked region of an image.
+    """Refines regions of an image: `focus.cut_out`, `generate` and `focus.paste` are the three parts of `refine`.
 
     Args:
         policy: makes the pixels.
@@ -46,58 +36,93 @@ class Refiner:
     def __init__(self, policy: Policy, sampler: SamplerSpec, config: RefinerConfig | None = None) -> None:
         self.policy = policy
         self.sampler = sampler
-        self.config = config or RefinerConfig()
+        self.focus = Focus(config or RefinerConfig())
 
-    def refine(self, example: Example, *, seed: int = 0) -> np.ndarray:
+    @property
+    def config(self) -> RefinerConfig:
+        """Crop, sizes and blending."""
+        return self.focus.config
+
+    def refine(self, example: Example, *, seed: int = 0, regions: Sequence[Region] = ()) -> np.ndarray:
         """The refined image, float32 [3,H,W]; bit for bit the input where the 8-bit blend mask is 0.
 
         Args:
             example: image of any size, mask (None = whole frame), references of any size.
             seed: keys the start noise together with the example's id.
+            regions: several regions in place of the mask; those that could touch the same pixel are refined as one, and
+                all of them see the input, so their order changes little more than their noise.
 
         Raises:
             DataError: no image, an empty mask, or a size the policy does not take.
         """
-        if example.image is None:
-            raise DataError(f"{example.id!r} has no image to refine")
-        height, width = example.image.shape[1:]
-        mask = np.ones((1, height, width), np.float32) if example.mask is None else example.mask
-        reach = blend_reach(self.config.dilate_size, self.config.blur_size)
-        box = focus_box(mask, self.config, min_margin=reach + 1)
-        view = focus_view(replace(example, mask=mask, target=None), self.config, box=box)
-        generated = self._generate(view, seed)
-        full = resize(generated, height=box[3] - box[1], width=box[2] - box[0])
-        sizes = {"dilate_size": self.config.dilate_size, "blur_size": self.config.blur_size}
-        return paste_back(example.image, full, mask, box=box, **sizes)
+        pieces = self.focus.cut_out(example, regions)
+        made = [self.generate([self.policy.encode(piece.view)], seeds=[seed])[0] for piece in pieces]
+        assert example.image is not None
+        return self.focus.paste(example.image, pieces, made)
 
-    def _generate(self, example: Example, seed: int) -> np.ndarray:
-        conditions = [self.policy.encode(example)]
-        noise = keyed_noise(self.policy, conditions, seed=seed, purpose="refine-noise")
-        return render(self.policy, conditions, sampler=self.sampler, noise=noise)[0]
+    def generate(
+        self, conditions: Sequence[Conditions], *, seeds: Sequence[int], on_step: OnStep | None = None
+    ) -> np.ndarray:
+        """Images float32 [B,3,h,w] of B encoded views of one geometry, each from its own seed."""
+        noise = keyed_noise(self.policy, conditions, seed=seeds, purpose="refine-noise")
+        return render(self.policy, conditions, sampler=self.sampler, noise=noise, on_step=on_step)
 
 
-def load_refiner(snapshot: Path, *, base: Path) -> Refiner:
+@dataclass(frozen=True)
+class SnapshotRecord:
+    """What `snapshot.json` says: family, digests, rank of the adapter, sampler and crop."""
+
+    family: str
+    base_digest: str
+    policy_digest: str
+    adapter: dict[str, Any]
+    sampler: SamplerSpec
+    refiner: RefinerConfig
+
+
+def read_snapshot(snapshot: Path) -> SnapshotRecord:
+    """The record of a snapshot's directory.
+
+    Raises:
+        CheckpointError: not readable, or written by a newer burnish.
+    """
+    file = snapshot / "snapshot.json"
+    try:
+        record = json.loads(file.read_text())
+        version = int(record["format_version"])
+        if version > FORMAT_VERSION:
+            raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
+        return SnapshotRecord(
+            family=str(record["family"]),
+            base_digest=str(record["base_digest"]),
+            policy_digest=str(record["policy_digest"]),
+            adapter=dict(record["adapter"]),
+            sampler=SamplerSpec(**record["sampler"]),
+            refiner=RefinerConfig(**record["refiner"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
+
+
+def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner:
     """The refiner of a snapshot: base and adapter by diffusers' own loader, sampler and crop as snapshot.json says.
 
     Args:
         snapshot: directory with `snapshot.json` and `adapter/`, already verified.
         base: directory of the base, already verified.
+        adapted: False leaves the adapter out: the base alone, sampled as the snapshot says.
 
     Raises:
         CheckpointError: no snapshot, one written by a newer burnish, or one of another base.
     """
-    file = snapshot / "snapshot.json"
-    try:
-        record = json.loads(file.read_text())
-        version, digest = int(record["format_version"]), str(record["base_digest"])
-        sampler, config = SamplerSpec(**record["sampler"]), RefinerConfig(**record["refiner"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError("snapshot too new", [Problem(str(file), str(version), f"at most {FORMAT_VERSION}")])
+    record = read_snapshot(snapshot)
+    sampler, config = record.sampler, record.refiner
     policy = load_base(base)
     found = base_digest(policy.module)
-    if found != digest:
-        raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], digest[:12])])
-    load_adapter(policy.module, snapshot / "adapter")
+    if found != record.base_digest:
+        raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], record.base_digest[:12])])
+    if adapted:
+        load_adapter(policy.module, snapshot / "adapter")
     return Refiner(policy, sampler, config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from burnish.policies.schedule import sigmas
 from burnish.policies.steps import rounded, transition
 
 StepNoise = Callable[[int], torch.Tensor]
+OnStep = Callable[[int, Callable[[], np.ndarray]], None]
+"""Hears of a finished step: its number from 1, and a function that makes images [B,3,H,W] of the present idea."""
 START = -1
 """The step index that a noise function is asked for when the start noise is meant."""
 
@@ -174,7 +177,14 @@ def integrate(
     )
 
 
-def render(policy: Policy, conditions: Sequence[Conditions], *, sampler: SamplerSpec, noise: StepNoise) -> np.ndarray:
+def render(
+    policy: Policy,
+    conditions: Sequence[Conditions],
+    *,
+    sampler: SamplerSpec,
+    noise: StepNoise,
+    on_step: OnStep | None = None,
+) -> np.ndarray:
     """Sample one image a row, without keeping a trajectory: what evaluation measures and the refiner pastes.
 
     Args:
@@ -182,13 +192,27 @@ def render(policy: Policy, conditions: Sequence[Conditions], *, sampler: Sampler
         conditions: B entries of one geometry.
         sampler: "ode" is deterministic after the start noise; an SDE kind draws every step but the last.
         noise: step index (`START` for the start) -> float32 [B,N,C] standard normal noise, on the policy's device.
+        on_step: hears of every step; what it raises ends the sampling. It changes no byte.
 
     Returns:
         float32 [B,3,H,W] in [0,1].
     """
     sde_steps = () if sampler.kind == "ode" else tuple(range(sampler.num_steps - 1))
-    path = integrate(policy, conditions, sampler=sampler, start=noise(START), sde_steps=sde_steps, step_noise=noise)
-    return policy.decode(path.final, conditions[0]).cpu().numpy()
+    x = noise(START)
+    spans = [(0, sampler.num_steps)] if on_step is None else [(i, i + 1) for i in range(sampler.num_steps)]
+    for span in spans:
+        path = integrate(policy, conditions, sampler=sampler, start=x, sde_steps=sde_steps, step_noise=noise, span=span)
+        if on_step is not None:
+            on_step(span[1], partial(_idea, policy, conditions[0], x, path, span[0]))
+        x = path.final
+    return policy.decode(x, conditions[0]).cpu().numpy()
+
+
+def _idea(policy: Policy, conditions: Conditions, before: torch.Tensor, path: Path, step: int) -> np.ndarray:
+    """Images of what the step would reach at sigma 0: the straight path through both of its ends."""
+    sigma, after = float(path.sigmas[step]), float(path.sigmas[step + 1])
+    clean = path.final + (path.final - before) * (after / (sigma - after))
+    return policy.decode(clean, conditions).cpu().numpy()
 
 
 def by_geometry(conditions: Sequence[Conditions]) -> list[list[int]]:
@@ -199,13 +223,17 @@ def by_geometry(conditions: Sequence[Conditions]) -> list[list[int]]:
     return list(groups.values())
 
 
-def keyed_noise(policy: Policy, conditions: Sequence[Conditions], *, seed: int, purpose: str) -> StepNoise:
-    """Noise of a batch as a function of the step, keyed by (seed, purpose, example, step)."""
+def keyed_noise(
+    policy: Policy, conditions: Sequence[Conditions], *, seed: int | Sequence[int], purpose: str
+) -> StepNoise:
+    """Noise of a batch as a function of the step, keyed by (seed, purpose, example, step); a seed a row, or one."""
+    seeds = [seed] * len(conditions) if isinstance(seed, int) else list(seed)
     shape = policy.latent_shape(conditions[0])
     device = next(policy.module.parameters()).device
 
     def drawn(step: int) -> torch.Tensor:
-        noise = [seeding.normal(shape, seed, purpose, c.example_id, step) for c in conditions]
+        rows = zip(seeds, conditions, strict=True)
+        noise = [seeding.normal(shape, s, purpose, c.example_id, step) for s, c in rows]
         return torch.from_numpy(np.stack(noise)).to(device)
 
     return drawn

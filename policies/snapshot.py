@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import SamplerSpec
-from burnish.policies.digests import base_digest
+from burnish.policies.digests import base_digest, bytes_of, policy_digest
 from burnish.policies.families import FAMILIES, LORA_WRITERS, family_of
 from burnish.policies.lora import ADAPTER, AdapterConfig, add_adapter, add_reference, export_state, import_state
 from burnish.policies.tiny import TinyPolicy
@@ -30,6 +30,17 @@ class Start:
     policy: Any
     base: str
     continued: bool
+
+
+def adapted_digest(module: torch.nn.Module) -> str:
+    """`policy_digest` of a module as it is loaded: base and adapter, by whatever name the loader gave the adapter."""
+    found = {}
+    for name, parameter in module.named_parameters():
+        head, lora, tail = name.partition(".lora_")
+        if lora:
+            side, _, kind = tail.split(".", 2)
+            found[f"{head}.lora_{side}.{ADAPTER}.{kind}"] = bytes_of(parameter)
+    return policy_digest(base_digest(module), found)
 
 
 def new_policy(config: Any) -> Any:

@@ -8,7 +8,8 @@ import pytest
 from burnish.data.masks import mask_bbox
 from burnish.data.records import Reference, SamplerSpec
 from burnish.policies.focus import FocusConfig, focus_box, focused
-from burnish.policies.refiner import Refiner, RefinerConfig
+from burnish.policies.pieces import RefinerConfig
+from burnish.policies.refiner import Refiner
 
 
 class Watched:
@@ -54,7 +55,7 @@ def test_target_and_box_follow_the_image(wide):
 
 def test_a_crop_that_fits_is_cut_bit_for_bit(wide):
     config = FocusConfig(margin=2.0, margin_frame="pixels", area=25 * 29, multiple=1)
-    x1, y1, x2, y2 = focus_box(wide.mask, config)
+    x1, y1, x2, y2 = focus_box(mask_bbox(wide.mask), config, height=60, width=90)
     assert (x2 - x1, y2 - y1) == (29, 25)
     np.testing.assert_array_equal(focused(wide, config).image, wide.image[:, y1:y2, x1:x2])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("data", "policies", "rewards", "learners", "rollouts", "platform")
+ROOMS = ("data", "policies", "rewards", "learners", "rollouts", "serve", "platform")
 LEFT = re.compile(
     r"(^|/)(__pycache__|\.venv|\.typing|\.\w+_cache|runs|build|dist|[^/]*\.egg-info)/|\.pyc$|uv\.lock$|\.db$"
 )

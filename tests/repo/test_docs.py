@@ -129,7 +129,7 @@ def test_every_test_that_a_document_names_exists(files, root):
 
 
 def test_every_path_that_a_document_names_exists(files, root):
-    rooms = "data|policies|rewards|learners|rollouts|platform|recipes|docs|tests|benchmarks"
+    rooms = "data|policies|rewards|learners|rollouts|serve|platform|recipes|docs|tests|benchmarks"
     for path in (p for p in files if p.suffix == ".md" and p.name != "CHANGELOG.md"):
         for name in re.findall(rf"`((?:{rooms})/[\w/.-]*\w)`", path.read_text()):
             allowed = "rewards/contrast.py"  # the page on rewards has you write it

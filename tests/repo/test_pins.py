@@ -18,6 +18,7 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
 }
 BY_DESIGN = {
+    "python-multipart": "starlette's forms need it",
     "scikit-learn": "its bundled photographs are read by path",
 }
 

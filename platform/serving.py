@@ -1,0 +1,117 @@
+"""From a run or an export to a server's directory, and the process that keeps the server up.
+
+Called by `cli_serve.py`. Everything is verified before it is served; what happens to versions goes to MLflow too.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from burnish.data.errors import ConfigError, Problem
+from burnish.data.sources import make_source
+from burnish.platform.commands import choose_policy
+from burnish.platform.manifest import load_verified
+from burnish.platform.runs import Run, RunStore
+from burnish.platform.start_from import BASE
+from burnish.policies.refiner import load_refiner, read_snapshot
+from burnish.policies.snapshot import adapted_digest
+
+PROBES = 8
+"""Canary examples of a server, from the run's dev split."""
+POLL_SECONDS = 1.0
+
+
+def source_of(text: str, runs_dir: Path, checkpoint: str | None) -> tuple[Path, Path, dict[str, Any], Run | None]:
+    """(snapshot, base, lineage, run) of a run's id or an export's path, verified.
+
+    Raises:
+        ConfigError: neither, or a run without a committed snapshot.
+        CheckpointError: damaged.
+    """
+    path = Path(text)
+    if (path / "snapshot.json").is_file():
+        load_verified(path)
+        return path.resolve(), (path / BASE).resolve(), {"snapshot": path.name}, None
+    run = RunStore(runs_dir).open(text)
+    chosen = choose_policy(run, checkpoint)
+    if chosen.checkpoint is None:
+        raise ConfigError("nothing to serve", [Problem("RUN", run.id, "a run with a checkpoint of its grpo stage")])
+    lineage = {"run": run.id, "checkpoint": chosen.name}
+    return chosen.checkpoint.resolve(), chosen.base.resolve(), lineage, run
+
+
+def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | None, name: str) -> Run | None:
+    """Make a server's directory, unless it is there already: its state goes on then. Returns the run, if it is one."""
+    import time
+
+    from burnish.serve.probe import write_probe
+    from burnish.serve.store import STATE, Store
+    from burnish.serve.versions import ServedVersion, Versions
+
+    snapshot, base, lineage, run = source_of(source, runs_dir, checkpoint)
+    if (directory / STATE).exists():
+        return run
+    directory.mkdir(parents=True, exist_ok=True)
+    versions, now = Versions(name), time.time()
+    record = read_snapshot(snapshot)
+    plain = adapted_digest(load_refiner(snapshot, base=base, adapted=False).policy.module)
+    own = {"base_digest": record.base_digest, **lineage}
+    tuned = ServedVersion(name, 1, record.policy_digest, str(snapshot), str(base), True, own)
+    versions.enter(tuned, now=now, state="active", reason="served from the start")
+    if name != BASE:
+        bare = ServedVersion(BASE, 1, plain, str(snapshot), str(base), False, own)
+        versions.enter(bare, now=now, state="active", reason="served from the start")
+    if run is not None:
+        recipe = choose_policy(run, checkpoint).recipe
+        dev = make_source(recipe.data, thorough=False)
+        gold = [spec for spec in recipe.rewards.rewards if spec.gold]
+        specs = [spec.model_dump(mode="json") for spec in gold] or [{"name": "masked_pixel", "kind": "masked_pixel"}]
+        write_probe(directory, [dev.example("dev", index) for index in range(PROBES)], specs)
+    Store(directory).write(versions)
+    return run
+
+
+def keep_up(directory: Path, run: Run | None, *, stop: Callable[[], None]) -> None:
+    """Wait for SIGINT or SIGTERM, bringing events of versions to MLflow meanwhile; then drain."""
+    from burnish.serve.store import Store
+
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    store = Store(directory)
+    seen = len(store.events())
+    try:
+        while not ended.wait(POLL_SECONDS):
+            events = store.events()
+            for entry in events[seen:]:
+                tag_event(run, entry)
+            seen = len(events)
+    finally:
+        stop()
+
+
+def tag_event(run: Run | None, entry: dict[str, Any]) -> None:
+    """Write an event as tags of the run's MLflow run, where there is one; serving never waits for MLflow's troubles."""
+    from burnish.platform.config import load_recipe
+    from burnish.platform.console import note
+    from burnish.platform.resume import CONFIG
+    from burnish.platform.tracking import MlflowSink
+
+    words = f"{entry['policy']}@{entry['version']} {entry['event']}: {entry.get('reason', '')}"
+    note(f"serve: {words}")
+    if run is None or run.info.mlflow_run_id is None:
+        return
+    try:
+        tracking = load_recipe(str(run.path / CONFIG)).tracking
+        sink = MlflowSink(
+            tracking, runs_dir=run.path.parent, run_id=run.id, mlflow_run_id=run.info.mlflow_run_id, params={}
+        )
+        sink.tag(f"serve.{entry['policy']}.{entry['version']}", words)
+        sink.tag("serve.last_event", words)
+        sink.finish("FINISHED")
+    except Exception as error:  # whatever MLflow's trouble is, requests go on
+        note(f"serve: MLflow did not take the event: {type(error).__name__}")

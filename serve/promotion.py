@@ -1,0 +1,234 @@
+"""Takes new weights live: load beside, check the digest, score canary examples, switch by pointer, roll back.
+
+One change at a time. Requests choose their version from `Versions`, which is changed between two of them, so none ever
+sees two. The order of a change is: every replica holds the version, `state.json` says so, then requests get it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.data.errors import BurnishError, Problem
+from burnish.serve.backend import Backend
+from burnish.serve.canary import Tally, Trial, worse_score
+from burnish.serve.candidate import lay_down
+from burnish.serve.metrics import Metrics
+from burnish.serve.probe import Probe
+from burnish.serve.refusal import Refusal
+from burnish.serve.schema import PromoteOptions
+from burnish.serve.store import ServeConfig, Store
+from burnish.serve.versions import ServedVersion, Versions
+from burnish.serve.work import carry_out
+
+
+class Promoter:
+    """Changes which versions are served.
+
+    Args:
+        config: tolerance of scores.
+        store: where state and events are written.
+        versions: what requests choose from; this object alone changes it.
+        backend: the replicas.
+        probe: canary examples and gold rewards.
+        metrics: counts changes.
+    """
+
+    def __init__(
+        self, config: ServeConfig, store: Store, versions: Versions, backend: Backend, probe: Probe, metrics: Metrics
+    ) -> None:
+        self._config, self._store, self._versions, self._backend = config, store, versions, backend
+        self._probe, self._metrics = probe, metrics
+        self._turn = asyncio.Lock()
+        self._scores: dict[str, list[float]] = {}
+        self._trials: dict[str, Trial] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Load every version of the state on every replica."""
+        for version in self._versions.loaded():
+            await self._backend.load(version)
+        for name, line in self._versions.lines.items():
+            if line.canary is not None:
+                self._watch(line.versions[line.canary])
+                self._trials[name] = Trial()
+
+    async def promote(self, adapter: Path, snapshot: bytes, options: PromoteOptions) -> ServedVersion:
+        """Take an upload live, at once or as a canary.
+
+        Raises:
+            Refusal: 422 it cannot be served; 409 another digest, a worse canary score, or a canary is on trial.
+        """
+        async with self._turn:
+            present = self._present(options.policy)
+            lineage = {"by": "promote", **options.lineage}
+            number = self._versions.next_number(options.policy)
+            root = Path(self._config.directory) / "versions"
+            version = await asyncio.to_thread(
+                lay_down, adapter=adapter, snapshot=snapshot, beside=present, number=number, root=root, lineage=lineage
+            )
+            await self._load(version)
+            if options.canary:
+                self._enter(version, state="canary", share=options.canary, reason="on trial")
+                self._trials[options.policy] = Trial()
+                self._watch(version)
+                return version
+            score = await self._gate(version, present)
+            self._enter(version, state="active", share=0.0, reason="promoted", score=score)
+            await self._forget()
+            return version
+
+    def _present(self, policy: str) -> ServedVersion:
+        line = self._versions.line(policy)
+        present = line.versions[line.active]
+        if line.canary is not None:
+            problem = Problem("policy", policy, "one without a canary", "accept it or roll it back first")
+            raise Refusal(409, "promotion_refused", "a canary is on trial", [problem])
+        if not present.adapted:
+            raise Refusal(
+                409, "promotion_refused", "the base is not promoted", [Problem("policy", policy, "an adapted policy")]
+            )
+        return present
+
+    async def _load(self, version: ServedVersion) -> None:
+        """Every live replica holds it and says so by its digest."""
+        try:
+            digests = await self._backend.load(version)
+        except BurnishError as error:
+            raise self._refuse(version, "; ".join(map(str, error.problems)) or error.message, error.problems) from None
+        wrong = [digest for digest in digests if digest != version.digest]
+        if wrong or not digests:
+            problem = Problem("digest", ", ".join(d[:12] for d in wrong) or "no replica", version.digest)
+            raise self._refuse(version, "a replica holds other weights", [problem])
+
+    def _refuse(self, version: ServedVersion, why: str, problems: Sequence[Problem] = ()) -> Refusal:
+        self._event("refused", version, reason=why)
+        return Refusal(409, "promotion_refused", f"{version.name} is refused: {why}", problems)
+
+    async def _gate(self, version: ServedVersion, present: ServedVersion) -> float | None:
+        candidate, before = await self._score(version), await self._score(present)
+        why = worse_score(candidate, before, tolerance=self._config.tolerance)
+        if why:
+            await self._forget()
+            raise self._refuse(version, why, [Problem("score", why, "a score that is not worse")])
+        return _mean(candidate)
+
+    async def _score(self, version: ServedVersion) -> list[float]:
+        """Scores of the canary examples; those of weights that were scored before are remembered."""
+        if version.digest not in self._scores:
+            scores = []
+            for index in range(len(self._probe.examples)):
+                done = await carry_out(self._probe.job(index), version, self._backend)
+                scores.append(await asyncio.to_thread(self._probe.score, index, done.pixels[0]))
+            self._scores[version.digest] = scores
+        return self._scores[version.digest]
+
+    def _enter(
+        self, version: ServedVersion, *, state: str, share: float, reason: str, score: float | None = None
+    ) -> None:
+        self._versions.enter(version, now=time.time(), state=state, share=share, reason=reason)
+        self._versions.lines[version.policy].standings[version.number].score = score
+        self._store.write(self._versions)
+        self._event("promoted" if state == "active" else "canary", version, reason=reason, share=share, score=score)
+
+    def _event(self, kind: str, version: ServedVersion, **details: Any) -> None:
+        self._metrics.changes.labels(kind).inc()
+        self._store.event(kind, policy=version.policy, version=version.number, digest=version.digest, **details)
+
+    async def _forget(self) -> None:
+        await self._backend.keep([version.digest for version in self._versions.loaded()])
+
+    async def roll_back(self, policy: str | None, reason: str) -> tuple[ServedVersion, ServedVersion]:
+        """(given up, serving now); the version before is loaded everywhere, so this is a switch of a pointer.
+
+        Raises:
+            Refusal: 409, nothing to go back to.
+        """
+        async with self._turn:
+            return await self._roll_back(policy or self._versions.default, reason)
+
+    async def _roll_back(self, policy: str, reason: str) -> tuple[ServedVersion, ServedVersion]:
+        self._versions.line(policy)
+        given_up, serving = self._versions.roll_back(policy, now=time.time(), reason=reason)
+        self._store.write(self._versions)
+        self._trials.pop(policy, None)
+        self._event("rolled_back", given_up, reason=reason, to=serving.number, to_digest=serving.digest)
+        await self._forget()
+        return given_up, serving
+
+    async def change_canary(self, policy: str | None, *, share: float | None, accept: bool) -> ServedVersion:
+        """Give the canary another share, or make it the active version.
+
+        Raises:
+            Refusal: 409, there is none.
+        """
+        async with self._turn:
+            name = policy or self._versions.default
+            line = self._versions.line(name)
+            if line.canary is None or accept:
+                version = self._versions.accept(name, now=time.time(), reason="canary accepted")
+                self._trials.pop(name, None)
+            else:
+                version = line.versions[line.canary]
+                line.share, line.asked = share if share is not None else line.share, 0
+            self._store.write(self._versions)
+            self._event("accepted" if accept else "share", version, share=line.share)
+            await self._forget()
+            return version
+
+    def count(self, version: ServedVersion, *, failed: bool = False, vote: str | None = None) -> None:
+        """Note what became of a request; a canary that is worse is rolled back by itself."""
+        trial = self._trials.get(version.policy)
+        if trial is None:
+            return
+        on_trial = self._versions.lines[version.policy].canary == version.number
+        tally: Tally = trial.canary if on_trial else trial.active
+        if vote is None:
+            tally.answered, tally.failed = tally.answered + (not failed), tally.failed + failed
+        else:
+            tally.better, tally.worse = tally.better + (vote == "better"), tally.worse + (vote == "worse")
+        why = trial.verdict()
+        if why and on_trial:
+            self._spawn(self._end_trial(version, why))
+
+    def _watch(self, version: ServedVersion) -> None:
+        """Score a canary beside the requests it takes."""
+        self._spawn(self._try(version))
+
+    async def _try(self, version: ServedVersion) -> None:
+        line = self._versions.lines[version.policy]
+        try:
+            candidate, before = await self._score(version), await self._score(line.versions[line.active])
+            why = worse_score(candidate, before, tolerance=self._config.tolerance)
+        except Exception as error:  # a canary that cannot even do its examples is worse
+            candidate, why = [], f"canary examples failed: {type(error).__name__}: {error}"
+        if why:
+            await self._end_trial(version, why)
+        elif line.canary == version.number:
+            line.standings[version.number].score = _mean(candidate)
+            self._store.write(self._versions)
+            self._event("scored", version, score=_mean(candidate), reason="canary score is not worse")
+
+    async def _end_trial(self, version: ServedVersion, why: str) -> None:
+        async with self._turn:
+            if self._versions.lines[version.policy].canary == version.number:
+                await self._roll_back(version.policy, why)
+
+    def close(self) -> None:
+        """End what runs beside the requests."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _mean(scores: Sequence[float]) -> float | None:
+    known = [score for score in scores if not math.isnan(score)]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,160 @@
+"""From a run to a server and back: serve, refine on it, promote, roll back, and what MLflow hears."""
+
+import json
+import socket
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from burnish.data.errors import ConfigError
+from burnish.data.images import save_png
+from burnish.data.seeding import normal
+from burnish.platform import promoting, serving
+from burnish.platform.cli import main
+from burnish.platform.promoting import LivePromotion, ServingConfig
+from burnish.serve.local import local_server
+from burnish.serve.store import ServeConfig, Store
+
+
+@pytest.fixture(scope="module")
+def place(smoke, tmp_path_factory):
+    """A server's directory of the smoke run."""
+    made = tmp_path_factory.mktemp("server") / "here"
+    serving.prepare(made, source=smoke.id, runs_dir=smoke.path.parent, checkpoint="last", name="tuned")
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(place):
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    Store(place).token("admin")
+    stop = local_server(ServeConfig(directory=str(place)), host="127.0.0.1", port=port)
+    yield f"http://127.0.0.1:{port}"
+    stop()
+
+
+@pytest.fixture
+def call(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return left.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.clip(0.5 + 0.2 * normal((3, 40, 56), 0, "test-picture"), 0, 1).astype(np.float32)
+    save_png(tmp_path / "in.png", pixels)
+    mask = np.zeros((1, 40, 56), np.float32)
+    mask[:, 12:20, 30:40] = 1
+    save_png(tmp_path / "mask.png", mask)
+    return tmp_path / "in.png"
+
+
+def test_a_directory_names_the_runs_policy_and_its_base_and_holds_its_gold_rewards(place, smoke):
+    versions, probe = Store(place).read(), json.loads((place / "probe.json").read_text())
+    assert [v.name for v in versions.loaded()] == ["tuned@1", "base@1"]
+    assert versions.choose(None).lineage["run"] == smoke.id
+    assert len(probe["examples"]) == serving.PROBES and probe["rewards"][0]["kind"] == "masked_pixel"
+
+
+def test_refining_on_a_server_gives_the_bytes_of_refining_here(call, smoke, url, picture):
+    asked = ("refine", picture, "--mask", picture.with_name("mask.png"), "--reference", picture, "--seed", 3)
+    here = call(
+        *asked, "--run", smoke.id, "--checkpoint", "last", "--runs-dir", smoke.path.parent, "-o", f"{picture}.a.png"
+    )
+    there = call(*asked, "--server", url, "-o", f"{picture}.b.png", "--json")
+    assert (here[0], there[0]) == (0, 0), here[2] + there[2]
+    one, two = (picture.with_name(f"in.png.{name}.png").read_bytes() for name in "ab")
+    assert one == two and json.loads(there[1])["moved"] == 0
+
+
+def test_promote_and_rollback_from_the_command_line(call, smoke, url, place):
+    token = ("--token-file", place / "admin.token")
+    code, out, err = call("promote", smoke.id, "--to", url, "--runs-dir", smoke.path.parent, *token)
+    assert code == 0 and "tuned@2 is active" in out, err
+    assert call("rollback", "--to", url, *token, "--reason", "test")[1].strip() == "tuned@2 is given up, tuned@1 serves"
+    code, _, err = call("rollback", "--to", url, *token)
+    assert code == 2 and "no version to go back to" in err
+    assert call("promote", smoke.id, "--to", url, "--runs-dir", smoke.path.parent)[0] == 2
+
+
+def test_a_run_without_a_policy_of_its_own_or_without_a_token_is_refused(call, smoke, tmp_path):
+    code, _, err = call("serve", "nobody", "--runs-dir", smoke.path.parent, "--directory", tmp_path / "x")
+    assert code == 2 and "nobody" in err and not (tmp_path / "x").exists()
+    with pytest.raises(ConfigError, match="no admin token"):
+        promoting.admin_token(None)
+
+
+def ledger(tmp_path, best="step-000002"):
+    return SimpleNamespace(
+        notes={"guard": [{"iteration": 2}]},
+        best=best,
+        checkpoints=tmp_path,
+        name=lambda n: f"step-{n:06d}",
+        warnings=[],
+        warn=lambda lines: None,
+    )
+
+
+def live(monkeypatch, made, every=1):
+    sent, said = [], []
+    promotion = LivePromotion(ServingConfig(to="http://x", every=every), made, "r", said.append, lambda i, t: None)
+    promotion._promote = lambda commit, iteration: sent.append(commit.name) or {"model": "tuned@2", "state": "active"}
+    return promotion, sent, said
+
+
+def test_a_run_promotes_a_commit_that_is_the_best_on_dev_and_no_other(monkeypatch, tmp_path):
+    promotion, sent, said = live(monkeypatch, ledger(tmp_path))
+    promotion.committed(1)  # not evaluated
+    promotion.committed(2)
+    promotion.committed(2)  # not due again
+    assert sent == ["step-000002"] and said == ["iteration 2: tuned@2 is active on http://x"]
+    promotion, sent, _ = live(monkeypatch, ledger(tmp_path, best="step-000001"))
+    promotion.committed(2)
+    assert sent == []
+
+
+def test_a_run_goes_on_when_its_promotion_is_refused(monkeypatch, tmp_path):
+    promotion, _, said = live(monkeypatch, ledger(tmp_path))
+    del promotion._promote
+    promotion.committed(2)
+    assert said[0].startswith("iteration 2: not promoted: no admin token")
+
+
+def test_a_run_promotes_itself_on_a_live_server(burnish, smoke, url, place):
+    child = burnish("smoke", "--from", smoke.id, "--seed", "1", "--grpo.iterations", "2", "--evaluation.every", "1",
+                    "--serving.to", url, "--serving.every", "1", "--serving.canary", "0.5",
+                    "--serving.token_file", str(place / "admin.token"), runs=smoke.path.parent)  # fmt: skip
+    assert child.wait() == 0 and "on http://127.0.0.1" in child.text, child.text
+    found = [event for event in Store(place).events() if event["event"] == "canary"]
+    versions = Store(place).read().lines["tuned"].versions
+    assert found and versions[found[0]["version"]].lineage["run"] == child.run.id
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SQLAlchemy warns of what MLflow uses
+def test_a_rollback_and_its_reason_reach_mlflow(smoke, tmp_path, monkeypatch):
+    import shutil
+
+    import mlflow
+
+    from burnish.platform.runs import RunStore
+    from burnish.platform.tracking import MlflowSink, TrackingConfig
+
+    shutil.copytree(smoke.path, tmp_path / "runs" / smoke.id)
+    run = RunStore(tmp_path / "runs").open(smoke.id)
+    config = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(config.replace("  enabled: false\n  uri", "  enabled: true\n  uri"))
+    sink = MlflowSink(TrackingConfig(), runs_dir=tmp_path / "runs", run_id=run.id, mlflow_run_id=None, params={})
+    run.update(mlflow_run_id=sink.mlflow_run_id)
+    why = "canary score -0.3 is worse than -0.2 (8 examples)"
+    serving.tag_event(run, {"event": "rolled_back", "policy": "tuned", "version": 2, "reason": why})
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    tags = client.get_run(sink.mlflow_run_id).data.tags
+    assert tags["serve.tuned.2"] == tags["serve.last_event"] == f"tuned@2 rolled_back: {why}"
