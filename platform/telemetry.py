@@ -1,8 +1,8 @@
 """What a run tells Prometheus through Ray: the table of its metrics, and what sets them after each iteration.
 
-Called by the ledger when an iteration is finished. Ray adds the prefix `ray_`, and `_total` to a counter; alert rules and
-the dashboard under `clusters/monitoring` use those names, and `burnish lint` holds them to this table. Without Ray there
-is nobody to tell: `NoTelemetry`.
+Called by the ledger when an iteration is finished. Ray adds the prefix `ray_`, and `_total` to a counter; alert rules
+and the dashboard under `clusters/monitoring` use those names, and `burnish lint` holds them to this table. Without Ray
+there is nobody to tell: `NoTelemetry`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ METRICS: dict[str, Metric] = {
     "burnish_iterations_planned": Metric("gauge", "iterations of the whole stage; steps where the stage is sft"),
     "burnish_finished_timestamp_seconds": Metric("gauge", "Unix time at which the last iteration was finished"),
     "burnish_phase_seconds": Metric("gauge", "wall seconds of the last iteration by phase", ("phase",)),
-    "burnish_staleness": Metric("gauge", "policy versions between the oldest sampler of the last iteration and its update"),
+    "burnish_staleness": Metric(
+        "gauge", "policy versions between the oldest sampler of the last iteration and its update"
+    ),
     "burnish_groups": Metric("counter", "groups that were scored"),
     "burnish_samples": Metric("counter", "samples that were scored"),
     "burnish_missing_scores": Metric("counter", "scores that are missing: a reward did not apply or gave no number"),

@@ -10,10 +10,11 @@ from burnish.platform.lint.documents import Document
 from burnish.platform.lint.images import image_problems
 from burnish.platform.lookup import did_you_mean
 
-INSTRUCTIONS = frozenset(
-    "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME "
-    "WORKDIR".split()
-)
+_WORDS = """
+ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME
+WORKDIR
+"""
+INSTRUCTIONS = frozenset(_WORDS.split())
 _SECRET = re.compile(r"(\w*(?:TOKEN|SECRET|PASSWORD|API_?KEY)\w*)=(\S+)", re.IGNORECASE)
 
 

@@ -5,8 +5,9 @@ Called by the command line. It changes nothing; with `write` the checked files a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.data.errors import ConfigError, Problem
@@ -111,7 +112,8 @@ def _check(path: Path, values: Mapping[str, str]) -> tuple[list[Checked], list[P
     tree, broken = parse(text, source="") if path.suffix in (".yaml", ".yml", ".json") else ({}, [])
     missing = list(unset(text))
     if broken:
-        return [], [*missing, *broken]
+        lines = (replace(p, field=re.sub(r"^:(\d+)", r"line \1", p.field)) for p in broken)
+        return [], [*missing, *lines]
     document = Document(path, text, tree)
     kind = next((kind for kind in KINDS if kind.is_one(document)), None)
     if kind is None:

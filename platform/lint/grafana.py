@@ -21,7 +21,9 @@ def dashboard_problems(document: Document) -> Iterator[Problem]:
         yield Problem("id", str(tree["id"]), "null or nothing", "it is the number in somebody's Grafana")
     sources = [v.get("name") for _, v in entries(tree, "templating", "list") if v.get("type") == "datasource"]
     if not sources:
-        yield Problem("templating.list", "no variable of type datasource", "one, so that the dashboard fits any Grafana")
+        yield Problem(
+            "templating.list", "no variable of type datasource", "one, so that the dashboard fits any Grafana"
+        )
     panels = entries(tree, "panels")
     ids: set[Any] = set()
     for index, panel in panels:

@@ -1,7 +1,7 @@
 """What KubeRay's operator checks at run time only, and what burnish needs of a Ray cluster on Kubernetes.
 
-The schema says what keys and types are; the rules here are those of KubeRay's own validation, which would otherwise show
-as a resource that never becomes ready, and a few of burnish's: token, digests, roles that some group offers.
+The schema says what keys and types are; the rules here are those of KubeRay's own validation, which would otherwise
+show as a resource that never becomes ready, and a few of burnish's: token, digests, roles that some group offers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _access(spec: Mapping[str, Any]) -> Iterator[Problem]:
     version = re.match(r"(\d+)\.(\d+)", str(spec.get("rayVersion", "")))
     if version is None or (int(version[1]), int(version[2])) < OLDEST_RAY:
         allowed = f"the image's Ray version, at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]}"
-        yield Problem("rayVersion", repr(spec.get("rayVersion")), allowed, "KubeRay refuses token authentication without")
+        yield Problem(
+            "rayVersion", repr(spec.get("rayVersion")), allowed, "KubeRay refuses token authentication without"
+        )
 
 
 def _environment(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,9 @@ def _incremental(options: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iter
 def _claim(spec: Mapping[str, Any]) -> Iterator[Problem]:
     modes = spec.get("accessModes")
     if isinstance(modes, list) and "ReadWriteMany" not in modes:
-        yield Problem("accessModes", ", ".join(map(str, modes)), "ReadWriteMany", "every pod of a run writes or reads it")
+        yield Problem(
+            "accessModes", ", ".join(map(str, modes)), "ReadWriteMany", "every pod of a run writes or reads it"
+        )
     if "storage" not in mapping(spec, "resources", "requests"):
         yield Problem("resources.requests.storage", "nothing", "a quantity")
 

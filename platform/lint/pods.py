@@ -71,7 +71,9 @@ def _env(env: Mapping[str, Any]) -> Iterator[Problem]:
     if name == "RAY_AUTH_MODE" and value != "token":
         yield Problem("value", _shown(value), "token", "or leave it out: authOptions sets it")
     elif _SECRET.search(name) and name != "RAY_AUTH_MODE" and isinstance(value, str) and value:
-        yield Problem("value", "a literal secret", "valueFrom.secretKeyRef", f"{name} would be readable in the manifest")
+        yield Problem(
+            "value", "a literal secret", "valueFrom.secretKeyRef", f"{name} would be readable in the manifest"
+        )
 
 
 def _resources(resources: Mapping[str, Any]) -> Iterator[Problem]:
@@ -107,7 +109,9 @@ def _drain(spec: Mapping[str, Any], *, spot: bool) -> Iterator[Problem]:
             yield Problem(field, "drain-node without a deadline", "--deadline-remaining-seconds N")
         elif isinstance(grace, int) and grace < int(seconds[1]) + MARGIN:
             allowed = f">= {int(seconds[1]) + MARGIN}: the drain's {seconds[1]} s and {MARGIN}"
-            yield Problem("terminationGracePeriodSeconds", str(grace), allowed, "the pod is killed before it is drained")
+            yield Problem(
+                "terminationGracePeriodSeconds", str(grace), allowed, "the pod is killed before it is drained"
+            )
     if spot and not found:
         hint = "a spot node that leaves without a word costs the work in flight"
         yield Problem("containers.0.lifecycle.preStop", "nothing", "an exec of `ray drain-node … sleep`", hint)

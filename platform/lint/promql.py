@@ -26,13 +26,25 @@ SERVED = {
     "burnish_replayed_total": set[str](),
 }
 """Metrics of the server's own `/metrics`."""
-ADDED = {"instance", "job", "namespace", "pod", "cluster", "NodeAddress", "SessionName", "WorkerId", "Version", "Component"}
+ADDED = {
+    "instance",
+    "job",
+    "namespace",
+    "pod",
+    "cluster",
+    "NodeAddress",
+    "SessionName",
+    "WorkerId",
+    "Version",
+    "Component",
+}
 """Labels that Ray and Prometheus put on every series."""
 _WORD = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _LABELS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^()]*)\)")
 _SELECTOR = re.compile(rf"({_WORD})\s*(\{{[^{{}}]*\}})?\s*(\(?)")
-_WORDS = frozenset("and or unless bool offset by without on ignoring group_left group_right inf nan start end".split())
+_KEYWORDS = "and or unless bool offset by without on ignoring group_left group_right inf nan start end"
+_WORDS = frozenset(_KEYWORDS.split())
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
@@ -76,7 +88,9 @@ def metric_names(bare: str) -> Iterator[tuple[str, str]]:
 
 def _label(name: str, label: str, known: Mapping[str, set[str]]) -> Iterator[Problem]:
     if name not in RAY and label not in known[name] | ADDED:
-        yield Problem("", f"{name} has no label {label}", ", ".join(sorted(known[name])), did_you_mean(label, known[name]))
+        yield Problem(
+            "", f"{name} has no label {label}", ", ".join(sorted(known[name])), did_you_mean(label, known[name])
+        )
 
 
 def _balanced(text: str) -> bool:

@@ -29,7 +29,7 @@ def shape_problems(tree: object, name: str, part: str) -> Iterator[Problem]:
     yield from schema_problems(tree, {"$ref": f"#/$defs/{part}", "$defs": schema["$defs"]})
 
 
-def schema_problems(tree: object, schema: Mapping[str, Any]) -> Iterator[Problem]:
+def schema_problems(tree: Any, schema: Mapping[str, Any]) -> Iterator[Problem]:
     """What of a tree does not fit a schema, in the order of the tree; a value that is not set yet fits everywhere."""
     from jsonschema import Draft202012Validator
 

@@ -16,17 +16,18 @@ from burnish.platform.lint.command_lines import command_problems
 from burnish.platform.lint.documents import Document, under
 from burnish.platform.lookup import did_you_mean
 
-OPTIONS = frozenset(
-    """account array begin chdir comment constraint container container-id contiguous core-spec cores-per-socket
-    cpu-freq cpus-per-gpu cpus-per-task dependency distribution error exclude exclusive export extra-node-info get-user-env
-    gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint hold ignore-pbs input
-    job-name kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus
-    network nice no-kill no-requeue nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node
-    ntasks-per-socket open-mode output overcommit oversubscribe parsable partition power prefer priority profile
-    propagate qos quiet reboot requeue reservation segment signal sockets-per-node spread-job stepmgr switches
-    test-only thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid use-min-nodes verbose
-    wait wait-all-nodes wckey wrap""".split()
-)
+_OPTIONS = """
+account array begin chdir comment constraint container container-id contiguous core-spec cores-per-socket cpu-freq
+cpus-per-gpu cpus-per-task dependency distribution error exclude exclusive export extra-node-info get-user-env gpu-bind
+gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint hold ignore-pbs input job-name
+kill-on-invalid-dep licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nice
+no-kill no-requeue nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket
+open-mode output overcommit oversubscribe parsable partition power prefer priority profile propagate qos quiet reboot
+requeue reservation segment signal sockets-per-node spread-job stepmgr switches test-only thread-spec threads-per-core
+time time-min tmp tres-bind tres-per-task uid use-min-nodes verbose wait wait-all-nodes wckey wrap
+"""
+OPTIONS = frozenset(_OPTIONS.split())
+"""Long options of sbatch."""
 _DIRECTIVE = re.compile(r"#SBATCH\s+(.*?)\s*(?:\s#.*)?")
 _SHORT = re.compile(r"-[A-Za-z]\b")
 

@@ -1,7 +1,7 @@
 """Values that only the user knows: image digests, names of their cluster. A file names them `${BURNISH_…}`.
 
-Called by `files.py`. An unset value is a problem where it is needed; a set one must look like what it is, so that it can
-stand in YAML, a Dockerfile or a script without quoting. No value has a default.
+Called by `files.py`. An unset value is a problem where it is needed; a set one must look like what it is, so that it
+can stand in YAML, a Dockerfile or a script without quoting. No value has a default.
 """
 
 from __future__ import annotations
