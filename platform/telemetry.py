@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
     "burnish_iterations_planned": Metric("gauge", "iterations of the whole stage; steps where the stage is sft"),
     "burnish_finished_timestamp_seconds": Metric("gauge", "Unix time at which the last iteration was finished"),
     "burnish_phase_seconds": Metric("gauge", "wall seconds of the last iteration by phase", ("phase",)),
+    "burnish_idle_seconds": Metric("gauge", "seconds of the last iteration in which a role did nothing", ("role",)),
     "burnish_staleness": Metric(
         "gauge", "policy versions between the oldest sampler of the last iteration and its update"
     ),
@@ -61,6 +62,7 @@ class Finished:
     Args:
         stage, iteration, planned: where the run is.
         seconds: phase -> wall seconds.
+        idle: role -> seconds in which it did nothing.
         counts: the ledger's counts, summed over the whole run.
         staleness: see `METRICS`.
     """
@@ -69,12 +71,16 @@ class Finished:
     iteration: int
     planned: int
     seconds: Mapping[str, float]
+    idle: Mapping[str, float]
     counts: Mapping[str, int]
     staleness: int = 0
 
 
 class NoTelemetry:
     """Tells nobody."""
+
+    def begin(self, stage: str, counts: Mapping[str, int]) -> None:
+        """Nothing to do."""
 
     def tell(self, done: Finished) -> None:
         """Nothing to do."""
@@ -86,11 +92,10 @@ class RayTelemetry:
 
     Args:
         run: the run's id.
-        counted: the counts at this driver's start, so that a resumed run does not count twice.
     """
 
     run: str
-    counted: dict[str, int] = field(default_factory=dict)
+    _counted: dict[tuple[str, str], int] = field(default_factory=dict)
     _metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,6 +104,10 @@ class RayTelemetry:
         kinds = {"gauge": metrics.Gauge, "counter": metrics.Counter}
         for name, metric in METRICS.items():
             self._metrics[name] = kinds[metric.kind](name, metric.meaning, tag_keys=(*TAGS, *metric.labels))
+
+    def begin(self, stage: str, counts: Mapping[str, int]) -> None:
+        """A stage goes on with these counts: another driver has told of them."""
+        self._counted |= {(stage, key): counts.get(key, 0) for key in COUNTS}
 
     def tell(self, done: Finished) -> None:
         """Set every metric to what the iteration came to."""
@@ -109,11 +118,13 @@ class RayTelemetry:
         self._metrics["burnish_staleness"].set(done.staleness, tags=tags)
         for phase, seconds in done.seconds.items():
             self._metrics["burnish_phase_seconds"].set(seconds, tags={**tags, "phase": phase})
+        for role, seconds in done.idle.items():
+            self._metrics["burnish_idle_seconds"].set(seconds, tags={**tags, "role": role})
         for key, name in COUNTS.items():
-            more = done.counts.get(key, 0) - self.counted.get(key, 0)
+            more = done.counts.get(key, 0) - self._counted.get((done.stage, key), 0)
             if more > 0:
                 self._metrics[name].inc(more, tags=tags)
-            self.counted[key] = done.counts.get(key, 0)
+            self._counted[done.stage, key] = done.counts.get(key, 0)
 
 
 def exported_name(name: str) -> str:
