@@ -81,10 +81,12 @@ class Timeline:
 
     @contextmanager
     def span(self, lane: str, name: str, iteration: int) -> Iterator[None]:
-        """Work for the length of a block; one that fails is left out."""
+        """Work for the length of a block, whether it fails or not."""
         self.begin(lane, name, iteration)
-        yield
-        self.end(lane, name, iteration)
+        try:
+            yield
+        finally:
+            self.end(lane, name, iteration)
 
     def finish(self, iteration: int) -> dict[str, float]:
         """An iteration is over: write its spans; returns lane -> seconds of it in which the lane did nothing."""

@@ -47,9 +47,14 @@ def slurm_problems(document: Document) -> Iterator[Problem]:
             yield Problem(f"line {number}", line, "directives above the first command", "sbatch ignores it here")
         yield from under(f"line {number}", _directive(match[1], given))
     yield from _needed(given, "\n".join(line for line in lines if not line.lstrip().startswith("#")))
+    joined = ""
     for number, line in enumerate(lines, start=1):
-        if re.match(r"\s*burnish\s", line):
-            yield from under(f"line {number}", command_problems(line, again="requeue" in given))
+        joined += line.removesuffix("\\")
+        if line.endswith("\\"):
+            continue
+        if re.match(r"\s*burnish\s", joined):
+            yield from under(f"line {number}", command_problems(joined, again="requeue" in given))
+        joined = ""
 
 
 def _syntax(text: str) -> Iterator[Problem]:

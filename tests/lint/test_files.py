@@ -36,7 +36,7 @@ SIXTEEN = {
     "an unknown submission mode": (JOB, "K8sJobMode", "K8sMode", "did you mean K8sJobMode"),
     "a negative backoff limit": (JOB, "backoffLimit: 3", "backoffLimit: -1", "backoffLimit: got -1"),
     "more at least than at most": (JOB, "minReplicas: 2", "minReplicas: 20", "minReplicas: got 20"),
-    "no entrypoint": (JOB, r"  entrypoint: .*\n", "", "entrypoint: got nothing"),
+    "no entrypoint": (JOB, r"  entrypoint: (.*\n)+?(?=  submission)", "", "entrypoint: got nothing"),
     "an unknown upgrade": (SERVICE, "type: NewCluster", "type: NewClusters", "upgradeStrategy.type: got"),
 }
 
