@@ -20,6 +20,7 @@ import typer
 from burnish.data.errors import BurnishError
 from burnish.platform.cli_base import INTERRUPTED, AsJson, RunArg, RunsDir, guarded, one_of, take_overrides
 from burnish.platform.cli_data import data_app
+from burnish.platform.cli_lint import add_lint
 from burnish.platform.cli_results import register
 from burnish.platform.cli_rewards import rewards_app
 from burnish.platform.cli_serve import register as register_serve
@@ -226,6 +227,7 @@ def _print_recipe(recipe: Any, *, as_json: bool) -> int:
 
 register(app)
 register_serve(app)
+add_lint(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ class Journal:
     @property
     def offset(self) -> int:
         """Bytes of whole lines: where the next entry will start."""
-        return _whole_bytes(self.path)
+        return whole_bytes(self.path)
 
     def append(self, entry: Mapping[str, Any]) -> int:
         """Write one entry; a torn line left by a kill is cut off first.
@@ -103,7 +103,7 @@ class Journal:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = _whole_bytes(self.path)
+        whole = whole_bytes(self.path)
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._handle, whole)
 
@@ -154,7 +154,7 @@ def encode(entry: Mapping[str, Any]) -> bytes:
     return (json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def _whole_bytes(path: Path) -> int:
+def whole_bytes(path: Path) -> int:
     """Length of a file up to and with its last newline; 0 where there is no file."""
     if not path.exists():
         return 0

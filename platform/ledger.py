@@ -24,6 +24,8 @@ from burnish.platform.failpoints import fail_point
 from burnish.platform.journal import Journal, MetricsLog
 from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.runs import Run
+from burnish.platform.telemetry import Finished, NoTelemetry, RayTelemetry
+from burnish.platform.timeline import TRACE, Timeline
 from burnish.platform.tracking import NoTracker, Tracker
 
 SECONDS = ("sample", "score", "learn", "sync", "commit", "other")
@@ -39,6 +41,7 @@ class Ledger:
         executor: its learner writes the checkpoints.
         tracker: told after each commit.
         train_count: `Source.count("train")`, None = unbounded.
+        telemetry: told after each iteration.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Ledger:
         executor: Executor,
         tracker: Tracker | NoTracker,
         train_count: int | None = None,
+        telemetry: RayTelemetry | NoTelemetry | None = None,
     ) -> None:
         self.run, self.stage, self.train_count = run, stage, train_count
         self.checkpoints = run.path / "stages" / stage / "checkpoints"
@@ -67,6 +71,9 @@ class Ledger:
         self.digests: dict[str, str] = {}
         self.best: str = ""
         self._recipe, self._executor, self._tracker = recipe, executor, tracker
+        self.timeline = Timeline(run.path / TRACE, title=run.id, stage=stage)
+        self.staleness = 0
+        self._telemetry = telemetry or NoTelemetry()
         self._resent_before = -executor.resent
         self._remembered: dict[tuple[int, str, str], Scores] = {}
 
@@ -94,6 +101,7 @@ class Ledger:
         self.versions = {int(n): PolicyVersion(int(n), digest) for n, digest in state["versions"].items()}
         self.counts = Counter(state["counts"])
         self._resent_before = self.counts["resent"] - self._executor.resent
+        self._telemetry.begin(self.stage, self.counts)
         self.seconds = dict(state["seconds"])
         self.rubrics, self.notes, self.best = state["rubrics"], state["notes"], state["best"]
         self.warnings = [*state["warnings"], *(w for w in self.warnings if w not in state["warnings"])]
@@ -149,6 +157,7 @@ class Ledger:
         ]
         self.journal.append({"kind": "scores", "iteration": iteration, "groups": entries})
         fail_point("journal")
+        self.staleness = max((self.version.number - s.policy.number for s, _ in groups), default=0)
         rubrics = {f"{s.rubric.version}:{s.rubric.digest}" for _, s in groups}
         self.rubrics += sorted(rubrics - set(self.rubrics))
         self.counts["groups"] += len(groups)
@@ -196,12 +205,18 @@ class Ledger:
             self.seconds[name] += value
         self.iteration = iteration
         self.counts["resent"] = self._resent_before + self._executor.resent
-        self.metrics.log(self.stage, self.iteration, {**metrics, **{f"seconds/{k}": v for k, v in seconds.items()}})
+        idle = {f"seconds/idle/{lane}": spent for lane, spent in self.timeline.finish(iteration - 1).items()}
+        spent = {f"seconds/{name}": value for name, value in seconds.items()}
+        self.metrics.log(self.stage, self.iteration, {**metrics, **spent, **idle})
         fail_point("log")
         due = self.stage == "sft" or self.iteration % self._recipe.checkpoints.every == 0
         if due or leaving or self.iteration == self.total or self.best == self.name() or self.notes.get("ended"):
             self.commit()
         self._tracker.log(self.stage, self.iteration, metrics)
+        self.timeline.flush()
+        lanes = {lane.removeprefix("seconds/idle/"): value for lane, value in idle.items()}
+        where = (self.stage, self.iteration, self.total)
+        self._telemetry.tell(Finished(*where, seconds, lanes, dict(self.counts), self.staleness))
 
     @property
     def total(self) -> int:
@@ -227,8 +242,9 @@ class Ledger:
             "notes": self.notes,
             "best": self.best,
         }
-        (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
-        self.digests = dict(self._executor.get(saved))
+        with self.timeline.span("learner", "commit", self.iteration - 1):
+            (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
+            self.digests = dict(self._executor.get(saved))
         kept = {self.best, self._recipe.guard.rollback_commit} - {""}
         prune(self.checkpoints, self._recipe.checkpoints.keep_last, kept)
         self.seconds["commit"] += time.perf_counter() - started

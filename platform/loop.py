@@ -56,9 +56,10 @@ class GrpoLoop:
 
     def run(self) -> None:
         """Run the iterations that are left."""
-        stage, config = self.ledger, self.recipe.grpo
+        stage, config, timeline = self.ledger, self.recipe.grpo, self.ledger.timeline
         self.scoring = Scoring(self.executor)
         self.buffer = FixedLagBuffer(LagSchedule(config.iterations, self.recipe.rollouts.lag))
+        timeline.start()
         for iteration in range(stage.iteration, config.iterations):
             started = time.perf_counter()
             self.clock = {}
@@ -70,7 +71,8 @@ class GrpoLoop:
             before = stage.version
             metrics = self._learn(planned.plan, groups)
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
-            assessed = self.after(iteration + 1, planned.metrics)
+            with timeline.span("rollout", "evaluate", iteration):
+                assessed = self.after(iteration + 1, planned.metrics)
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
             leaving = self.interrupted()
             stage.finish(iteration + 1, planned.metrics | scored | metrics | assessed, self.clock, leaving=leaving)
@@ -93,6 +95,7 @@ class GrpoLoop:
                 iteration, num_examples=count, block=data.block, count=self.ledger.train_count, seed=data.seed
             )
             version = self.ledger.versions[self.buffer.open(iteration, count)]
+            self.ledger.timeline.begin("rollout", "sample", iteration)
             for position, index in enumerate(indices):
                 summary, group = self.executor.submit("rollout", "sample", iteration, index, version, returns=2)
                 asked[summary] = (iteration, position, group)
@@ -106,21 +109,33 @@ class GrpoLoop:
             if done in scoring:
                 whole = scoring.take(done)
                 if whole is not None:
-                    self.buffer.add(*whole)
+                    self._add(*whole)
                 continue
             number, position, group = waiting.pop(done)
             summary = self.executor.get(done)
+            self._mark(number)
             if not any(number == iteration for number, _, _ in waiting.values()):
                 self.clock.setdefault("sample", time.perf_counter() - started)
             state = self.swaps.log.at(number)
             remembered = self.ledger.remembered(summary, state.rubric)
             if remembered is not None:
-                self.buffer.add(number, position, Scored(summary, group, remembered))
+                self._add(number, position, Scored(summary, group, remembered))
             else:
                 names = [spec.name for spec in state.config.rewards]
                 scoring.send((number, position), summary, group, self.swaps.pools.orders(state), names)
         self.clock["score"] = time.perf_counter() - started - self.clock.setdefault("sample", 0.0)
         return self.buffer.complete(iteration)
+
+    def _mark(self, iteration: int) -> None:
+        """A group of an iteration was sampled and is about to be scored."""
+        if not any(number == iteration for number, _, _ in self.waiting.values()):
+            self.ledger.timeline.end("rollout", "sample", iteration)
+        self.ledger.timeline.begin("reward", "score", iteration)
+
+    def _add(self, iteration: int, position: int, scored: Scored) -> None:
+        self.buffer.add(iteration, position, scored)
+        if self.buffer.is_whole(iteration):
+            self.ledger.timeline.end("reward", "score", iteration)
 
     def _plan(self, iteration: int, groups: tuple[Scored, ...]) -> Planned:
         self.ledger.journal_scores(iteration, [(g.summary, g.scores) for g in groups])
@@ -137,13 +152,15 @@ class GrpoLoop:
         )
 
     def _learn(self, plan: UpdatePlan, groups: tuple[Scored, ...]) -> dict[str, float]:
-        started = time.perf_counter()
+        started, span = time.perf_counter(), self.ledger.timeline.span
         each = self.recipe.rank_groups([g.group for g in groups])
-        (metrics,) = self.executor.gang("learner", "update", plan, each=each)
+        with span("learner", "learn", plan.iteration):
+            (metrics,) = self.executor.gang("learner", "update", plan, each=each)
         self.clock["learn"] = time.perf_counter() - started
         learned = dict(self.executor.get(metrics))
         started = time.perf_counter()
-        self.ledger.advance(deliver(self.executor, keep=self.recipe.rollouts.lag + 1))
+        with span("driver", "sync", plan.iteration):
+            self.ledger.advance(deliver(self.executor, keep=self.recipe.rollouts.lag + 1))
         self.clock["sync"] = time.perf_counter() - started
         return learned
 

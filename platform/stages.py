@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
@@ -28,6 +29,7 @@ from burnish.platform.rubric_start import open_swaps
 from burnish.platform.runs import Run
 from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
+from burnish.platform.telemetry import NoTelemetry, RayTelemetry
 from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
 from burnish.rewards.protocol import is_remote
@@ -67,12 +69,18 @@ class Context:
             executor=self.executor,
             tracker=self.tracker,
             train_count=self.source.count("train"),
+            telemetry=self._telemetry,
         )
 
     def promotion(self, ledger: Ledger) -> LivePromotion:
         """What takes the stage's commits live."""
         say, event = self.console.line, self.tracker.event
         return LivePromotion(self.recipe.serving, ledger, self.run.id, say, event)
+
+    @cached_property
+    def _telemetry(self) -> RayTelemetry | NoTelemetry:
+        """Whom ledgers tell: Ray's metrics, where there is a Ray."""
+        return RayTelemetry(self.run.id) if self.executor.name == "ray" else NoTelemetry()
 
     @property
     def base(self) -> Path:
@@ -117,11 +125,13 @@ def _sft_steps(context: Context, ledger: Ledger) -> None:
     total = context.recipe.sft.steps
     with context.console.progress("fine-tuning", total) as advance:
         advance(ledger.iteration)
+        ledger.timeline.start()
         while ledger.iteration < total:
             started, first = time.perf_counter(), ledger.iteration
             last = min(total, first + SFT_BLOCK - first % SFT_BLOCK)
-            (done,) = context.executor.gang("learner", "sft", first, last)
-            metrics = dict(context.executor.get(done))
+            with ledger.timeline.span("learner", "learn", last - 1):
+                (done,) = context.executor.gang("learner", "sft", first, last)
+                metrics = dict(context.executor.get(done))
             ledger.finish(last, metrics, {"learn": time.perf_counter() - started})
             advance(last - first)
             if context.interrupted() and last < total:

@@ -1,7 +1,8 @@
 """The report of a run: one self-contained HTML page, written at the run's end and again by `burnish` at any time.
 
-`read_report` collects a run directory's files (summary.json, metrics.jsonl, run.json, images/); `write_report` writes
-the page. The page makes no request, holds no script and escapes every text, since instructions come from users' data.
+`read_report` collects a run directory's files (summary.json, metrics.jsonl, run.json, trace.json, images/);
+`write_report` writes the page. The page makes no request, holds no script and escapes every text, since instructions
+come from users' data.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class ReportData:
         pictures: the gallery.
         facts: further name -> text lines, for example versions.
         warnings: shown on top.
+        trace: events of trace.json.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class ReportData:
     pictures: Sequence[Picture] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    trace: Sequence[Mapping[str, Any]] = ()
 
 
 def write_report(path: Path, run: ReportData) -> Path:
@@ -55,6 +58,7 @@ def write_report(path: Path, run: ReportData) -> Path:
         pictures=run.pictures,
         facts=run.facts,
         warnings=run.warnings,
+        trace=run.trace,
     )
     aside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     aside.write_text(text, encoding="utf-8")
@@ -85,6 +89,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not lines of JSON ({error})") from error
 
 
+def _trace(path: Path) -> list[dict[str, Any]]:
+    """Events of a trace: an array with an event a line and no end; lines that are none are passed over."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line[:-1]) for line in lines if line.startswith("{") and line.endswith("},")]
+
+
 def _facts(run: Mapping[str, Any]) -> dict[str, str]:
     """Recipe, seed, time and versions of run.json as text."""
     named = {k: run[k] for k in ("recipe", "seed", "created") if run.get(k) is not None}
@@ -112,4 +124,5 @@ def read_report(run_dir: Path, *, events: Sequence[Event] = (), facts: Mapping[s
         pictures=load(run_dir / "images"),
         facts={**_facts(run), **(facts or {})},
         warnings=[str(w) for w in summary.get("warnings") or ()],
+        trace=_trace(run_dir / "trace.json"),
     )

@@ -72,6 +72,14 @@ CURVES = (
     Curve("grpo", ("clip_low", "clip_high"), "Clip fraction", "share of samples"),
     Curve("grpo", ("ratio_max_deviation",), "Importance ratio", "largest |ratio - 1|"),
     Curve("grpo", ("reward/*/zero_spread",), "Groups without spread", "share of groups", caption="They teach nothing."),
+    Curve("grpo", ("seconds/idle/*",), "Idle", "seconds an iteration", caption="A role that waits could be smaller."),
+    Curve(
+        "grpo",
+        ("seconds/*",),
+        "Phases",
+        "seconds an iteration",
+        caption="Wall time as the driver spends it, one by one.",
+    ),
     Curve("grpo", ("dar/*",), "Difficulty weighting", "DAR", split=True),
 )
 

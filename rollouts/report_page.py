@@ -15,6 +15,7 @@ from burnish.rollouts.report_curves import build_charts
 from burnish.rollouts.report_gallery import gallery
 from burnish.rollouts.report_style import STYLE
 from burnish.rollouts.report_tables import heldout_tables, percent, stage_figures
+from burnish.rollouts.report_timeline import timeline
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STAGE_TITLES = {"sft": "Supervised fine-tuning", "grpo": "Reinforcement learning (GRPO)"}
@@ -27,6 +28,7 @@ _TABLE_NOTE = (
     "they have no interval. Pasted: after paste-back. Edge energy and text read are gold metrics, best at 1, that no "
     "reward trains on."
 )
+_TIMELINE_NOTE = "What each role did when, as trace.json has it: the file opens in Perfetto and in chrome://tracing."
 _PHASES = ("sample", "score", "learn", "sync", "other")
 
 
@@ -139,16 +141,17 @@ def curves(metrics: Sequence[Mapping[str, Any]], events: Sequence[Event]) -> str
 def timing(summary: Mapping[str, Any]) -> str:
     """Where the seconds went: one stacked bar with its legend in numbers."""
     seconds = {k: float(v) for k, v in (summary.get("timing") or {}).items() if isinstance(v, int | float) and v >= 0}
+    wall = seconds.pop("wall", None)
+    if wall is not None:  # what is in no phase: start, fine-tuning's evaluation, the report
+        seconds["around"] = max(0.0, wall - sum(seconds.values()))
     total = sum(seconds.values())
     if total <= 0:
         return ""
     order = [*(p for p in _PHASES if p in seconds), *(k for k in seconds if k not in _PHASES)]
-    bar = "".join(
-        f'<i class="s{i % 6}" style="width:{100 * seconds[k] / total:.2f}%"></i>' for i, k in enumerate(order)
-    )
+    shades = {k: "idle" if k == "around" else f"s{i % 6}" for i, k in enumerate(order)}
+    bar = "".join(f'<i class="{shades[k]}" style="width:{100 * seconds[k] / total:.2f}%"></i>' for k in order)
     items = "".join(
-        f'<li class="s{i % 6}">{escape(k)} {seconds[k]:.1f} s ({seconds[k] / total:.0%})</li>'
-        for i, k in enumerate(order)
+        f'<li class="{shades[k]}">{escape(k)} {seconds[k]:.1f} s ({seconds[k] / total:.0%})</li>' for k in order
     )
     label = f"{total:.0f} seconds: " + ", ".join(f"{k} {seconds[k] / total:.0%}" for k in order)
     body = f'<div class="stack" role="img" aria-label="{escape(label)}">{bar}</div><ul class="legend">{items}</ul>'
@@ -178,6 +181,7 @@ def page(
     pictures: Sequence[Any],
     facts: Mapping[str, str],
     warnings: Sequence[str],
+    trace: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The whole page; arguments as the fields of `report.ReportData`."""
     stages = summary.get("stages") or {}
@@ -187,6 +191,7 @@ def page(
         section("Held-out results", heldout_tables(stages), note=_TABLE_NOTE),
         curves(metrics, events),
         timing(summary),
+        section("Timeline", timeline(trace), note=_TIMELINE_NOTE),
         run_facts(summary, facts),
     ]
     return (

@@ -47,6 +47,9 @@ svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-
 svg .guide{stroke:var(--good);stroke-width:1.2;stroke-dasharray:6 4}
 svg .event{stroke:var(--accent);stroke-width:1.2;stroke-dasharray:2 3}svg .eventno{fill:var(--accent);font-weight:700}
 svg .line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}svg .faint{stroke-width:1;opacity:.3}
+.idle{--c:var(--line)}svg .lane{fill:var(--line);opacity:.55}
+svg rect.span{fill:var(--c);stroke:var(--card);stroke-width:.6;stroke-dasharray:none}
+svg.time{min-width:640px;width:100%;height:auto;display:block;margin:8px 0}figure.wide{margin:12px 0 0}
 svg .dot{stroke:var(--card);stroke-width:1}
 .s0{stroke:var(--s0);--c:var(--s0)}.s1{stroke:var(--s1);--c:var(--s1)}.s2{stroke:var(--s2);--c:var(--s2)}
 .s3{stroke:var(--s3);--c:var(--s3)}.s4{stroke:var(--s4);--c:var(--s4)}.s5{stroke:var(--s5);--c:var(--s5)}

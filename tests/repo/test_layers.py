@@ -85,7 +85,7 @@ def test_a_planted_package_is_found(module, code):
 def test_rooms_are_the_folders_that_are_installed(modules, root):
     mapped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
     assert {module.room for module in modules} == set(TABLE)
-    assert mapped == {f"burnish.{name}": name for name in (*TABLE, "recipes")}
+    assert mapped == {f"burnish.{name}": name for name in (*TABLE, "recipes", "clusters")}
 
 
 def test_the_table_in_the_document_is_this_one(root):

@@ -25,8 +25,10 @@ def wheel(root, files, tmp_path_factory):
         return set(archive.namelist())
 
 
-def test_the_wheel_holds_every_module_recipe_font_and_page(root, modules, wheel):
+def test_the_wheel_holds_every_module_recipe_font_page_schema_and_manifest(root, modules, wheel):
     data = [*root.glob("recipes/*.yaml"), *root.glob("data/fonts/*"), *root.glob("serve/page/*")]
+    data += root.glob("platform/lint/schemas/*")
+    data += [path for path in root.glob("clusters/**/*") if path.is_file()]
     expected = {f"burnish/{m.path}" for m in modules} | {f"burnish/{p.relative_to(root)}" for p in data}
     assert expected - wheel == set()
 
