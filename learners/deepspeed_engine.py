@@ -23,6 +23,7 @@ from burnish.learners.engine import (
     state_shapes,
 )
 from burnish.learners.optimizer import OptimizerConfig, adamw, blank_state, clip_gradients, gradient_norm
+from burnish.learners.reduction import TreeReduction, give
 
 
 def import_deepspeed(device: torch.device) -> Any:
@@ -90,6 +91,9 @@ class DeepSpeedEngine:
         self._stage = config.zero_stage
         self._config = optimizer
         self._total_steps = total_steps
+        self._tree: TreeReduction | None = None
+        if config.reduction == "reproducible":
+            self._tree = TreeReduction(self._parameters, num_micro=num_micro, rank=rank, world=world)
         self._engine: Any = self._deepspeed.initialize(
             model=_Carrier(module),
             optimizer=adamw(self._parameters.values(), optimizer),
@@ -118,6 +122,9 @@ class DeepSpeedEngine:
     def backward(self, loss: torch.Tensor) -> None:
         """See `Engine.backward`."""
         self._seen += 1
+        if self._tree is not None:
+            self._tree.add(loss)
+            return
         self._engine.set_gradient_accumulation_boundary(self._seen == self.num_micro)
         self._engine.backward(self._engine(loss))
 
@@ -127,12 +134,27 @@ class DeepSpeedEngine:
         lr = self._config.lr_at(self._attempts, total_steps=self._total_steps)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        norm = self._clip_stage_0() if self._stage == 0 else None
-        self._engine.step()
-        if norm is None:
-            norm = torch.as_tensor(self._engine.get_global_grad_norm())
+        norm = self._step_reduced() if self._tree is not None else self._step_averaged()
         self._attempts, self._seen = self._attempts + 1, 0
         return StepInfo(float(norm), lr, not bool(torch.isfinite(norm)))
+
+    def _step_averaged(self) -> torch.Tensor:
+        """DeepSpeed has averaged over ranks: clip and step; returns the norm before clipping."""
+        norm = self._clip_stage_0() if self._stage == 0 else None
+        self._engine.step()
+        return torch.as_tensor(self._engine.get_global_grad_norm()) if norm is None else norm
+
+    def _step_reduced(self) -> torch.Tensor:
+        """Hand the tree's sum, clipped, to DeepSpeed from rank 0 alone: its own sum over ranks then adds zeros."""
+        assert self._tree is not None
+        gradients = self._tree.total()
+        norm = gradient_norm(gradients)
+        if torch.isfinite(norm):
+            clip_gradients(gradients, norm, max_norm=self._config.grad_clip)
+            share = float(self._world) if self._rank == 0 else 0.0
+            self._engine.backward(self._engine(give(gradients, list(self._parameters.values()), share=share)))
+            self._engine.step()
+        return norm
 
     def _clip_stage_0(self) -> torch.Tensor:
         """Clip as the other stages do; drop a bad gradient, so that AdamW finds nothing to step."""
@@ -214,10 +236,11 @@ class DeepSpeedEngine:
 
 def _settings(config: EngineConfig, optimizer: OptimizerConfig, num_micro: int) -> dict[str, Any]:
     """DeepSpeed's configuration; gradients of stage 0 are clipped here, not there (its formula differs)."""
+    tree = config.reduction == "reproducible"  # then DeepSpeed gets one gradient an update, summed and clipped
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": num_micro,
-        "gradient_clipping": optimizer.grad_clip if config.zero_stage else 0.0,
+        "gradient_accumulation_steps": 1 if tree else num_micro,
+        "gradient_clipping": optimizer.grad_clip if config.zero_stage and not tree else 0.0,
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": config.zero_stage,

@@ -1,7 +1,8 @@
 """What the learner asks of a training engine, and the process group that engines share.
 
 An engine averages over its micro-batches and over ranks; the learner scales its loss so that this gives a plain sum.
-Engines differ by rounding only: `TorchEngine` equals ZeRO-1/2 bit for bit on one rank.
+Engines differ by rounding only: `TorchEngine` equals ZeRO-1/2 bit for bit on one rank. With `reduction: reproducible`
+(see `reduction.py`) the number of ranks does not matter either.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 import torch.distributed as dist
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from burnish.data.errors import CheckpointError, ConfigError, Problem
 
@@ -32,6 +33,20 @@ class EngineConfig(BaseModel):
     persistence_threshold: int = Field(
         default=100_000, description="ZeRO-3 keeps parameters of fewer elements whole on every rank", ge=0
     )
+    reduction: Literal["fast", "reproducible"] = Field(
+        default="fast",
+        description="reproducible: gradients are summed in one fixed tree, so that 1, 2, 4 ... ranks give the same "
+        "bytes; the torch engine or zero_stage 0 and 1",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> EngineConfig:
+        if self.reduction == "reproducible" and self.kind == "deepspeed" and self.zero_stage > 1:
+            raise ValueError(
+                f"zero_stage: got {self.zero_stage}, allowed 0 or 1 with reduction: reproducible "
+                "(stages 2 and 3 add up gradients in their own order)"
+            )
+        return self
 
 
 @dataclass(frozen=True)

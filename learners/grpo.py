@@ -7,6 +7,7 @@ never the KL. Legend: B batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +38,17 @@ class GrpoConfig(BaseModel):
     kl: KlConfig = Field(default=KlConfig(), description="the pull towards the frozen reference")
     guard: bool = Field(default=False, description="GRPO-Guard ratio; trajectories must hold their means")
     updates_per_iteration: int = Field(default=2, description="optimiser steps an iteration; divides the groups", ge=1)
+    stale: Literal["keep", "truncate", "reject"] = Field(
+        default="keep",
+        description="what happens to samples of older weights (rollouts.lag) whose ratio is beyond stale_cap: nothing, "
+        "their policy loss is scaled back to the cap, or it is left out",
+    )
+    stale_cap: float = Field(
+        default=2.0,
+        description="largest ratio of a stale sample, and 1 / cap the smallest",
+        gt=1.0,
+        allow_inf_nan=False,
+    )
     epochs: int = Field(default=1, description="passes over an iteration's groups", ge=1)
     micro_batch: int = Field(
         default=16, description="rows of one group in a learner forward; divides the group size", ge=1
@@ -83,6 +95,23 @@ def guard_ratio(
         std: S > 0, standard deviation of the transition.
     """
     return torch.exp((log_prob - old_log_prob) * std + mean_shift_square / (2.0 * std))
+
+
+def stale_factor(ratio: torch.Tensor, *, rule: Literal["truncate", "reject"], cap: float) -> torch.Tensor:
+    """Weight [B] in [0,1] of the policy loss of stale samples; constant in the weights.
+
+    The clip bounds what a sample can gain, but not what it can lose: with A < 0 and a large ratio the loss is -A rho.
+
+    Args:
+        ratio: [B] importance ratios against the policy that sampled.
+        rule: "truncate": min(1, cap / rho), so that the loss counts as at the cap (truncated importance sampling);
+            "reject": 0 where rho is outside [1 / cap, cap], else 1.
+        cap: > 1.
+    """
+    found = ratio.detach()
+    if rule == "truncate":
+        return torch.clamp(cap / found, max=1.0)
+    return ((found <= cap) & (found >= 1.0 / cap)).to(found.dtype)
 
 
 def clipped_objective(ratio: torch.Tensor, advantages: torch.Tensor, *, clip_low: float, clip_high: float) -> Objective:

@@ -14,7 +14,7 @@ import torch
 from burnish.data.errors import ConfigError, RefusedError
 from burnish.data.records import Group, GroupPlan, UpdatePlan
 from burnish.learners.engines import EngineFactory
-from burnish.learners.grpo import GrpoConfig, clipped_objective, guard_ratio, importance_ratio
+from burnish.learners.grpo import GrpoConfig, clipped_objective, guard_ratio, importance_ratio, stale_factor
 from burnish.learners.kl import Pair, kl_term
 from burnish.learners.replay import Rows, replay, rows_of
 from burnish.learners.split import grpo_micro_batches, rank_groups
@@ -124,12 +124,13 @@ class Learner(Trainer):
             for start in range(0, len(group.trajectories), self.config.micro_batch):
                 picked = range(start, start + self.config.micro_batch)
                 beta = self.config.kl.beta * plan.kl_scale
-                loss = self._micro_loss(group_plan, group, picked, tally, beta=beta, first=first)
+                how = {"beta": beta, "first": first, "stale": not plan.on_policy}
+                loss = self._micro_loss(group_plan, group, picked, tally, **how)
                 self.engine.backward(loss * scale)
         tally.stepped(self._step())
 
     def _micro_loss(
-        self, plan: GroupPlan, group: Group, picked: range, tally: Tally, *, beta: float, first: bool
+        self, plan: GroupPlan, group: Group, picked: range, tally: Tally, *, beta: float, first: bool, stale: bool
     ) -> torch.Tensor:
         """Summed loss of some rows over all their trained steps; rows that are not valid count 0."""
         rows = rows_of(group, picked, device=self.device)
@@ -145,8 +146,9 @@ class Learner(Trainer):
             objective = clipped_objective(
                 ratio, advantages, clip_low=self.config.clip_low, clip_high=self.config.clip_high
             )
+            factor = self._stale_factor(ratio, stale=stale)
             kl = self._kl(rows, place, velocity, replayed)
-            loss = plan.weight * objective.loss + beta * kl
+            loss = plan.weight * factor * objective.loss + beta * kl
             losses.append(torch.where(valid, loss, 0.0).sum())
             values = {
                 "loss": loss,
@@ -155,9 +157,16 @@ class Learner(Trainer):
                 "ratio": ratio,
                 "clip_low": objective.clipped_low,
                 "clip_high": objective.clipped_high,
+                "stale_bounded": factor < 1.0,
             }
             tally.add(step, values, valid, shift=replayed.log_prob - rows.log_probs[:, place])
         return torch.stack(losses).sum()
+
+    def _stale_factor(self, ratio: torch.Tensor, *, stale: bool) -> torch.Tensor:
+        """Weight [B] of the policy loss: 1 on-policy and where the recipe keeps stale samples as they are."""
+        if not stale or self.config.stale == "keep":
+            return torch.ones_like(ratio)
+        return stale_factor(ratio, rule=self.config.stale, cap=self.config.stale_cap)
 
     def _ratio(self, rows: Rows, place: int, step: Step) -> torch.Tensor:
         """Importance ratio [B] of one step, GRPO-Guard's where it is on."""

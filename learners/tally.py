@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from burnish.learners.engine import StepInfo
 
-FIELDS = ("loss", "policy_loss", "kl", "ratio", "clip_low", "clip_high")
+FIELDS = ("loss", "policy_loss", "kl", "ratio", "clip_low", "clip_high", "stale_bounded")
 
 
 class Tally:

@@ -20,6 +20,7 @@ from burnish.learners.engine import (
     state_shapes,
 )
 from burnish.learners.optimizer import OptimizerConfig, adamw, blank_state, clip_gradients, gradient_norm
+from burnish.learners.reduction import TreeReduction
 
 
 class TorchEngine:
@@ -27,7 +28,7 @@ class TorchEngine:
 
     Args:
         module: its parameters that require gradients are trained.
-        config: unused but for the protocol.
+        config: how gradients are summed.
         optimizer: AdamW and its schedule.
         num_micro: micro-batches a step, a power of two.
         total_steps: steps of the whole stage, for the learning rate.
@@ -59,11 +60,17 @@ class TorchEngine:
             self._optimizer.state[parameter] = blank_state(parameter)
         self._attempts = 0
         self._seen = 0
+        self._tree: TreeReduction | None = None
+        if config.reduction == "reproducible":
+            self._tree = TreeReduction(self._parameters, num_micro=num_micro, rank=rank, world=world)
 
     def backward(self, loss: torch.Tensor) -> None:
         """See `Engine.backward`."""
         self._seen += 1
-        (loss / self.num_micro).backward()
+        if self._tree is not None:
+            self._tree.add(loss)
+        else:
+            (loss / self.num_micro).backward()
 
     def step(self) -> StepInfo:
         """See `Engine.step`."""
@@ -83,6 +90,10 @@ class TorchEngine:
 
     def _gradients(self) -> list[torch.Tensor]:
         """Gradients in parameter order, averaged over ranks; a parameter without one gets zeros, as in DeepSpeed."""
+        if self._tree is not None:
+            for parameter, gradient in zip(self._parameters.values(), self._tree.total(), strict=True):
+                parameter.grad = gradient
+            return [p.grad for p in self._parameters.values() if p.grad is not None]
         for parameter in self._parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -29,11 +29,16 @@ class Host:
         """Process id, for tests that kill it and for the log."""
         return os.getpid()
 
-    def build(self) -> None:
-        """Build the worker ahead of its first call: its imports take seconds, which run beside other roles' work."""
+    def build(self) -> str:
+        """Build the worker ahead of its first call: its imports take seconds, which run beside other roles' work.
+
+        Returns:
+            Id of the node that it stands on.
+        """
         with self._building:  # a role with concurrency calls from several threads
             if self._worker is None:
                 self._worker = self._role.factory(self._rank, self._role.count)
+        return ray.get_runtime_context().get_node_id()
 
     def call(self, method: str, *args: Any) -> Any:
         """Run a method of the worker; top-level references among `args` arrive as values."""
@@ -41,8 +46,8 @@ class Host:
         return getattr(self._worker, method)(*args)
 
 
-def place(role: Role, rank: int) -> Any:
-    """Start one actor.
+def place(role: Role, rank: int) -> tuple[Any, Any]:
+    """Start one actor; returns it and the reference of what its `build` returns.
 
     Pools restart without limit and never repeat a task by themselves: a restarted worker has lost its weights, so the
     driver gives them back first. A gang's member is never restarted alone.
@@ -54,9 +59,10 @@ def place(role: Role, rank: int) -> Any:
         "max_restarts": 0 if role.gang else -1,
         "max_task_retries": 0,
     }
+    if role.resources:
+        options["resources"] = dict(role.resources)
     if role.runtime_env is not None:
         options["runtime_env"] = dict(role.runtime_env)
     host: Any = ray.remote(Host)
     actor = host.options(**options).remote(role, rank)
-    actor.build.remote()
-    return actor
+    return actor, actor.build.remote()

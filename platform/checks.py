@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from burnish.data.errors import ConfigError, Problem
+from burnish.learners.reduction import check_world
 from burnish.platform.reward_ranges import is_bounded
 from burnish.rollouts.guard import GOLD_REWARD
 
@@ -28,6 +29,8 @@ def _engine(recipe: Recipe) -> Iterator[Problem]:
     if engine.kind == "deepspeed" and engine.zero_stage == 3 and engine.persistence_threshold < least:
         got = str(engine.persistence_threshold)
         yield Problem("learners.engine.persistence_threshold", got, f">= {least} with zero_stage 3")
+    if engine.reduction == "reproducible":
+        yield from _renamed(lambda: check_world(recipe.learners.ranks), {"learners.ranks": "learners.ranks"})
 
 
 def _stages(recipe: Recipe) -> Iterator[Problem]:
@@ -90,7 +93,7 @@ def _micro_batches(recipe: Recipe) -> Iterator[Problem]:
             yield Problem("sft.micro_batch", str(recipe.sft.micro_batch), allowed)
 
 
-def _renamed(compute: Callable[[], int], names: Mapping[str, str], *, other: str = "") -> Iterator[Problem]:
+def _renamed(compute: Callable[[], object], names: Mapping[str, str], *, other: str = "") -> Iterator[Problem]:
     """The problems of a room's own check under the recipe's field names."""
     try:
         compute()
@@ -123,6 +126,8 @@ def _intervals(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             "serving.to", recipe.serving.to, "null where evaluation.every is 0: those evaluations are the gate"
         )
+    if recipe.rollouts.opportunistic and not lag:
+        yield Problem("rollouts.opportunistic", "true", "rollouts.lag >= 1: without a lag there is one version only")
     if recipe.guard.enabled and not evaluation.every:
         yield Problem("guard.enabled", "true", "false where evaluation.every is 0: the guard reads those evaluations")
 

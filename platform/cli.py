@@ -24,6 +24,7 @@ from burnish.platform.cli_lint import add_lint
 from burnish.platform.cli_results import register
 from burnish.platform.cli_rewards import rewards_app
 from burnish.platform.cli_serve import register as register_serve
+from burnish.platform.cli_workers import add_workers
 from burnish.platform.console import report_error, table
 from burnish.platform.options import TrainOptions
 from burnish.platform.overrides import split_overrides
@@ -228,6 +229,7 @@ def _print_recipe(recipe: Any, *, as_json: bool) -> int:
 register(app)
 register_serve(app)
 add_lint(app)
+add_workers(app)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

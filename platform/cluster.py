@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -17,50 +16,19 @@ from ray import exceptions as lost
 
 from burnish.data.errors import InfrastructureError
 from burnish.platform.actors import place
+from burnish.platform.calls import INFRASTRUCTURE, Call, Part, parts, references
+from burnish.platform.console import note
+from burnish.platform.crew import Crew, Make, draining_nodes
 from burnish.platform.executor import GangLost, Handle, Role
 
-INFRASTRUCTURE = (
-    lost.RayActorError,
-    lost.ObjectLostError,
-    lost.GetTimeoutError,
-    lost.WorkerCrashedError,
-    lost.NodeDiedError,
-    lost.OutOfMemoryError,
-)
 _TICK = 1.0
 _GANG_GRACE = 15.0
 """Seconds that Ray gets to report a dead member after another one failed because of it."""
 _LONGEST_PAUSE = 5.0
-
-
-@dataclass(eq=False)
-class _Call:
-    """One submitted call and where it is now."""
-
-    role: str
-    method: str
-    args: tuple[Any, ...]
-    returns: int
-    actor: int
-    refs: list[Any] = field(default_factory=list)
-    since: float = 0.0
-    done: bool = False
-    first: Any = None
-    pinned: bool = False
-    attempt: bool = False
-    losses: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Handle of one part of a call's result; stays valid when the call is sent again."""
-
-    call: _Call
-    index: int
-
-    @property
-    def ref(self) -> Any:
-        return self.call.refs[self.index]
+_MANY, _LINGER = 128, 0.01
+"""With more open calls than that, answers are gathered for that many seconds; groups take far longer."""
+_LATER = object()
+"""Answer of a worker that was lost during a broadcast: it is told once it is back, and nobody waits for that."""
 
 
 class RayExecutor:
@@ -68,89 +36,103 @@ class RayExecutor:
 
     Args:
         budget: how many calls may be sent again before the run stops.
+        make: starts an actor, see `Crew`.
     """
 
     name = "ray"
 
-    def __init__(self, *, budget: int = 64) -> None:
-        self._roles: dict[str, Role] = {}
-        self._actors: dict[str, list[Any]] = {}
-        self._state: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
-        self._open: list[_Call] = []
+    def __init__(self, *, budget: int = 64, make: Make = place) -> None:
+        self._make = make
+        self._crews: dict[str, Crew] = {}
+        self._open: list[Call] = []
         self._budget = budget
+        self._tended = 0.0
         self.resent = 0
 
     def start(self, role: Role) -> None:
         """Create the role's actors, in place of those it had; their open calls are forgotten, a gang's start all."""
         self.stop(role.name)
-        self._roles[role.name] = role
-        self._actors[role.name] = [place(role, rank) for rank in range(role.count)]
+        self._crews[role.name] = Crew(role, self._make)
         if role.gang:
             self._open.clear()
 
     def stop(self, role: str) -> None:
         """Kill a role's actors and forget their calls."""
-        for actor in self._actors.pop(role, ()):
-            ray.kill(actor)
-        self._roles.pop(role, None)
-        self._state.pop(role, None)
+        if role in self._crews:
+            self._crews.pop(role).close()
         self._open = [call for call in self._open if call.role != role]
+
+    def resize(self, role: str, count: int) -> None:
+        """Grow or shrink a pool while it works; see `Executor.resize`."""
+        self._crews[role].resize(count)
+
+    def sizes(self) -> dict[str, int]:
+        """Role -> workers that take calls now."""
+        return {name: len(crew.slots) for name, crew in self._crews.items()}
 
     def attempt(self, role: str, method: str, *args: Any, worker: int = 0) -> Handle:
         """Send a call to one actor once; its failure is the caller's."""
-        call = _Call(role, method, args, 1, worker, attempt=True)
+        call = Call(role, method, args, 1, self._crews[role].slots[worker], attempt=True)
         self._send(call)
-        return _Part(call, 0)
+        return Part(call, 0)
 
     def poll(self, handle: Handle) -> bool:
         """True once an attempt is over."""
-        assert isinstance(handle, _Part)
+        assert isinstance(handle, Part)
         done, _ = ray.wait([handle.ref], num_returns=1, timeout=0, fetch_local=False)
         return bool(done)
 
     def pids(self, role: str) -> list[int]:
         """Process ids of a role's actors."""
-        deadline = self._roles[role].deadline
-        return ray.get([a.pid.remote() for a in self._actors[role]], timeout=deadline)
+        crew = self._crews[role]
+        return ray.get([crew.actors[slot].pid.remote() for slot in crew.slots], timeout=crew.role.deadline)
 
     def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
         """Send a call to the role's least busy actor."""
-        load = [0] * len(self._actors[role])
-        for call in self._open:
-            if call.role == role and not call.done:
-                load[call.actor] += 1
-        call = _Call(role, method, args, returns, load.index(min(load)))
         self._open = [c for c in self._open if not c.done]
+        call = Call(role, method, args, returns, self._crews[role].least_busy(self._open))
         self._open.append(call)
         self._send(call)
-        return tuple(_Part(call, i) for i in range(returns))
+        return tuple(Part(call, i) for i in range(returns))
 
-    def _send(self, call: _Call) -> None:
-        actor = self._actors[call.role][call.actor]
-        refs = actor.call.options(num_returns=call.returns).remote(call.method, *_references(call.args))
+    def _send(self, call: Call) -> None:
+        actor = self._crews[call.role].actors[call.actor]
+        refs = actor.call.options(num_returns=call.returns).remote(call.method, *references(call.args))
         call.refs = [refs] if call.returns == 1 else list(refs)
-        call.since, call.done = time.monotonic(), False
+        call.since, call.arrived, call.done = time.monotonic(), False, False
 
     def gang(
         self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
     ) -> tuple[Handle, ...]:
         """Send a call to all members of a gang and wait until every one of them is through."""
-        members = self._actors[role]
-        refs = []
-        for rank, actor in enumerate(members):
+        try:
+            refs = self._gang_refs(role, method, args, each, returns)
+        except GangLost as error:
+            if len(each) != 1 or not isinstance(error.__cause__, lost.ObjectLostError):
+                raise
+            self._make_again(parts(each[0]))  # its arguments never came together, so the one member has not begun
+            refs = self._gang_refs(role, method, args, each, returns)
+        call = Call(role, method, (), returns, 0, refs, done=True, gang=True)
+        return tuple(Part(call, i) for i in range(returns))
+
+    def _gang_refs(
+        self, role: str, method: str, args: Sequence[Any], each: Sequence[Sequence[Any]], returns: int
+    ) -> list[Any]:
+        """References of rank 0's result, once every member has its own."""
+        crew, refs = self._crews[role], []
+        for rank, slot in enumerate(crew.slots):
             own = each[rank] if each else ()
-            remote = actor.call.options(num_returns=returns)
-            refs.append(remote.remote(method, *_references(args), *_references(own)))
-        firsts = refs if returns == 1 else [r[0] for r in refs]
-        self._wait_for_gang(self._roles[role], firsts)
-        call = _Call(role, method, (), returns, 0, [refs[0]] if returns == 1 else list(refs[0]), done=True)
-        return tuple(_Part(call, i) for i in range(returns))
+            remote = crew.actors[slot].call.options(num_returns=returns)
+            refs.append(remote.remote(method, *references(args), *references(own)))
+        self._wait_for_gang(crew.role, refs if returns == 1 else [r[0] for r in refs])
+        return [refs[0]] if returns == 1 else list(refs[0])
 
     def _wait_for_gang(self, role: Role, firsts: list[Any]) -> None:
         """Every member's first part; raises at the first member that fails, not when the slowest one times out."""
         pending, deadline = firsts, time.monotonic() + role.deadline
         while pending:
             done, pending = ray.wait(pending, num_returns=1, timeout=_TICK, fetch_local=False)
+            self._tend()
             try:
                 ray.get(done, timeout=role.deadline)
             except INFRASTRUCTURE as error:
@@ -163,90 +145,125 @@ class RayExecutor:
                 raise GangLost(f"a {role.name} worker did not answer within {role.deadline:.0f} s")
 
     def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:
-        """Call every actor of a pool and wait; remembered as the state that a restarted actor gets first."""
-        calls = self._state.setdefault(role, {}).setdefault(method, [])
+        """Call every actor of a pool and wait; remembered as the state that a restarted actor gets first.
+
+        Whoever is lost meanwhile, and is not the last one, answers nothing: it gets the state before its next call.
+        """
+        crew = self._crews[role]
+        calls = crew.state.setdefault(method, [])
         calls[:] = [*calls, args][-keep:]
         handles = []
-        for index in range(len(self._actors[role])):
-            call = _Call(role, method, args, 1, index, pinned=True)
+        for slot in crew.slots:
+            call = Call(role, method, args, 1, slot, pinned=True)
             self._open.append(call)
             self._send(call)
-            handles.append(_Part(call, 0))
-        return [self.get(handle) for handle in handles]
+            handles.append(Part(call, 0))
+        found = [self.get(handle) for handle in handles]
+        return [value for value in found if value is not _LATER]
 
     def wait(self, handles: Sequence[Handle]) -> Handle:
         """Block until one handle's call is through, sending failed and overdue calls again."""
-        parts = [h for h in handles if isinstance(h, _Part)]
+        waited = [h for h in handles if isinstance(h, Part)]
         while True:
-            for part in parts:
-                if part.call.done:
+            self._tend()
+            for part in waited:
+                if part.call.done or (part.call.arrived and self._finish(part.call)):
                     return part
-            by_ref = {p.call.refs[0]: p for p in parts}
+            by_ref = {p.call.refs[0]: p for p in waited}
             done, _ = ray.wait(list(by_ref), num_returns=1, timeout=_TICK, fetch_local=False)
+            if done and len(by_ref) > _MANY:  # each look costs as much as there are calls: take in several at a time
+                done, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=_LINGER, fetch_local=False)
             for ref in done:
-                if self._finish(by_ref[ref].call):
-                    return by_ref[ref]
-            self._replace_hung([p.call for p in parts])
+                by_ref[ref].call.arrived = True
+            self._replace_hung([p.call for p in waited if not p.call.arrived])
 
-    def _finish(self, call: _Call) -> bool:
+    def _tend(self) -> None:
+        """Once a tick: who joins, who leaves, and whose node was told to go."""
+        if time.monotonic() - self._tended < _TICK:
+            return
+        self._tended = time.monotonic()
+        nodes = draining_nodes()
+        for crew in self._crews.values():
+            if nodes and not crew.role.gang and (moved := crew.relieve(nodes)):
+                note(f"{moved} {crew.role.name} workers stand on nodes that will go: others take their place")
+            crew.tend(self._open)
+
+    def _finish(self, call: Call) -> bool:
         """True once a call's first part is there; an infrastructure failure sends the call again."""
         call.done = True
         for other in self._open:  # what waited behind this call starts now
             if (other.role, other.actor) == (call.role, call.actor):
                 other.since = time.monotonic()
         try:
-            call.first = ray.get(call.refs[0], timeout=self._roles[call.role].deadline)
+            call.first = ray.get(call.refs[0], timeout=self._crews[call.role].role.deadline)
         except INFRASTRUCTURE as error:
+            if isinstance(error, lost.ObjectLostError):
+                self._make_again(parts(call.args))
             self._resend(call, type(error).__name__)
         except InfrastructureError as error:  # it was restarted and is empty: elsewhere would leave it so for good
-            self._resend(call, str(error), step=0)
+            self._resend(call, str(error), elsewhere=False)
         return call.done
 
-    def _resend(self, call: _Call, why: str, *, step: int = 1) -> None:
+    def _make_again(self, lost_parts: Sequence[Part]) -> None:
+        """Have calls whose results went with a node made again: the same key gives the same bytes.
+
+        Raises:
+            GangLost: a gang made one of them; it begins anew at its last commit.
+        """
+        calls = {id(part.call): part for part in lost_parts}.values()
+        if any(part.call.gang for part in calls):
+            raise GangLost("what the learner published went with its node")
+        for part in calls:
+            self._open.append(part.call)
+            self._resend(part.call, "its result went with its node")
+        for part in calls:
+            while not part.call.done:
+                self.wait([part])
+
+    def _resend(self, call: Call, why: str, *, elsewhere: bool = True) -> None:
         self.resent += 1
         if self.resent > self._budget:
             raise InfrastructureError(f"{self.resent} calls were lost, the budget is {self._budget}; last: {why}")
-        if not call.pinned:
-            call.actor = (call.actor + step) % len(self._actors[call.role])
+        crew = self._crews[call.role]
+        if elsewhere and crew.suspect(call.actor) and call.pinned:
+            call.done, call.first = True, _LATER
+            return
+        if not call.pinned and (elsewhere or call.actor not in crew.actors):
+            call.actor = crew.least_busy(self._open, but=call.actor)
         time.sleep(min(_LONGEST_PAUSE, 0.1 * 2**call.losses))  # a restarting actor fails calls at once
         call.losses += 1
-        self._restore(call)
+        if call.losses > 1 and crew.state_is_lost(call.actor):
+            raise GangLost("the weights that workers need went with their node")
+        crew.restore(call.actor)
         self._send(call)
 
-    def _restore(self, call: _Call) -> None:
-        """Queue the role's newest state on an actor, ahead of the call that needs it; repeating it changes nothing."""
-        actor = self._actors[call.role][call.actor]
-        for method, calls in self._state.get(call.role, {}).items():
-            for args in calls:
-                actor.call.remote(method, *_references(args))
-
-    def _replace_hung(self, calls: list[_Call]) -> None:
+    def _replace_hung(self, calls: list[Call]) -> None:
         now = time.monotonic()
         for call in calls:
-            if not call.done and now - call.since > self._roles[call.role].deadline:
-                role, index = self._roles[call.role], call.actor
-                ray.kill(self._actors[role.name][index])
-                self._actors[role.name][index] = place(role, index)
-                for other in [c for c in self._open if not c.done and (c.role, c.actor) == (role.name, index)]:
+            crew = self._crews[call.role]
+            if not call.done and now - call.since > crew.role.deadline:
+                slot = call.actor
+                crew.replace(slot)
+                for other in [c for c in self._open if not c.done and (c.role, c.actor) == (call.role, slot)]:
                     self._resend(other, "no answer within the deadline")
 
     def get(self, handle: Handle) -> Any:
         """The value of a handle."""
-        assert isinstance(handle, _Part)
+        assert isinstance(handle, Part)
+        deadline = self._crews[handle.call.role].role.deadline
         if handle.call.attempt:
-            return _attempted(handle.ref, self._roles[handle.call.role].deadline)
+            return _attempted(handle.ref, deadline)
         if handle.index == 0 and handle.call.first is not None:
             return handle.call.first
         if not handle.call.done:
             self.wait([handle])
-        return ray.get(handle.ref, timeout=self._roles[handle.call.role].deadline)
+        return ray.get(handle.ref, timeout=deadline)
 
     def close(self) -> None:
         """Kill all actors; the cluster itself is closed by whoever opened it."""
-        for actors in self._actors.values():
-            for actor in actors:
-                ray.kill(actor)
-        self._actors.clear()
+        for crew in self._crews.values():
+            crew.close()
+        self._crews.clear()
 
 
 def _attempted(ref: Any, deadline: float) -> Any:
@@ -257,10 +274,6 @@ def _attempted(ref: Any, deadline: float) -> Any:
         raise InfrastructureError(f"the worker was lost: {type(error).__name__}") from error
     except lost.RayTaskError as error:
         raise error.cause from error
-
-
-def _references(args: Sequence[Any]) -> list[Any]:
-    return [a.ref if isinstance(a, _Part) else a for a in args]
 
 
 def _any_lost(refs: Sequence[Any]) -> bool:

@@ -16,7 +16,6 @@ from burnish.data.errors import ConfigError, Problem
 from burnish.data.layout import DataConfig
 from burnish.learners.advantages import AdvantageConfig
 from burnish.learners.dar import DarConfig
-from burnish.learners.engine import EngineConfig
 from burnish.learners.grpo import GrpoConfig
 from burnish.learners.sft import SftConfig
 from burnish.learners.split import grpo_micro_batches, rank_groups, sft_micro_batches
@@ -25,6 +24,7 @@ from burnish.platform.lookup import read_recipe, recipe_path, write_yaml
 from burnish.platform.overrides import Override, apply_overrides
 from burnish.platform.pools import PoolConfig
 from burnish.platform.promoting import ServingConfig
+from burnish.platform.sections import CheckpointConfig, ClusterConfig, LearnersConfig
 from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
@@ -93,8 +93,12 @@ class RewardsConfig(RubricConfig):
     workers: int = Field(
         default=1, description="reward actors of the rewards that no pool names", ge=1, json_schema_extra=_RUN_OPTION
     )
+    num_cpus: float = Field(default=1.0, description="CPUs each of them takes", ge=0, json_schema_extra=_RUN_OPTION)
     num_gpus: float = Field(
         default=0.0, description="share of a GPU each of them takes", ge=0, json_schema_extra=_RUN_OPTION
+    )
+    resources: dict[str, float] = Field(
+        default={}, description="Ray's custom resources each of them takes", json_schema_extra=_RUN_OPTION
     )
     concurrency: int = Field(
         default=8,
@@ -136,40 +140,6 @@ class RewardsConfig(RubricConfig):
         return self
 
 
-class LearnersConfig(BaseModel):
-    """Where the update is computed."""
-
-    model_config = _MODEL
-
-    engine: EngineConfig = Field(default=EngineConfig(), description="DeepSpeed or plain torch")
-    deadline: float = Field(
-        default=3600.0,
-        description="seconds after which an update, or a block of fine-tuning steps, counts as hung",
-        gt=0.0,
-        json_schema_extra=_RUN_OPTION,
-    )
-    ranks: int = Field(default=1, description="learner processes; another number changes results by about 1e-6", ge=1)
-
-
-class CheckpointConfig(BaseModel):
-    """How often the run's state is committed, and how long it is kept."""
-
-    model_config = _MODEL
-
-    every: int = Field(
-        default=1,
-        description="GRPO iterations between commits; the last one is committed anyway",
-        ge=1,
-        json_schema_extra=_RUN_OPTION,
-    )
-    keep_last: int = Field(
-        default=2,
-        description="newest commits that stay beside the best, >= 2: one to fall back to",
-        ge=2,
-        json_schema_extra=_RUN_OPTION,
-    )
-
-
 class Recipe(BaseModel):
     """One experiment, complete: nothing that changes a number stands elsewhere, but for the seed."""
 
@@ -197,6 +167,9 @@ class Recipe(BaseModel):
         default=RefinerConfig(), description="how an image of any size is cropped and pasted"
     )
     checkpoints: CheckpointConfig = Field(default=CheckpointConfig(), description="commits of the run's state")
+    cluster: ClusterConfig = Field(
+        default=ClusterConfig(), description="how much a run puts up with", json_schema_extra=_RUN_OPTION
+    )
     tracking: TrackingConfig = Field(default=TrackingConfig(), description="MLflow", json_schema_extra=_RUN_OPTION)
     serving: ServingConfig = Field(
         default=ServingConfig(), description="promotion while the run goes on", json_schema_extra=_RUN_OPTION
@@ -244,7 +217,14 @@ def load_recipe(name_or_path: str, overrides: Sequence[Override] = ()) -> Recipe
 
 def config_digest(recipe: Recipe) -> str:
     """sha256 (hex) of everything in the recipe that can change a number; run options are left out."""
-    return digest(recipe)
+    return digest(_comparable(recipe))
+
+
+def _comparable(recipe: Recipe) -> Recipe:
+    """The recipe without what changes no byte under its own rules: with the reproducible reduction, the rank count."""
+    if recipe.learners.engine.reduction != "reproducible":
+        return recipe
+    return recipe.model_copy(update={"learners": recipe.learners.model_copy(update={"ranks": 1})})
 
 
 def resolved_yaml(recipe: Recipe) -> str:
@@ -254,7 +234,7 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 def changed_keys(old: Recipe, new: Recipe) -> tuple[str, ...]:
     """Dotted keys whose values differ and change the digest, sorted."""
-    return tuple(differing(old, new))
+    return tuple(differing(_comparable(old), _comparable(new)))
 
 
 def check_resume(old: Recipe, new: Recipe, *, allow: Sequence[str] = ()) -> tuple[str, ...]:
@@ -271,7 +251,7 @@ def check_resume(old: Recipe, new: Recipe, *, allow: Sequence[str] = ()) -> tupl
     Raises:
         ConfigError: naming every other key that differs.
     """
-    changes = differing(old, new)
+    changes = differing(_comparable(old), _comparable(new))
     refused = {k: v for k, v in changes.items() if not any(k == a or k.startswith(f"{a}.") for a in allow)}
     if refused:
         problems = [Problem(key, repr(b), repr(a), f"--allow-change {key}") for key, (a, b) in refused.items()]

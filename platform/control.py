@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.platform.console import note
-from burnish.platform.control_app import Desk, make_app
+from burnish.platform.control_app import Desk, Workers, make_app
 from burnish.platform.control_guard import Guard
 from burnish.platform.control_schema import ADDRESS, TOKEN
 from burnish.platform.runs import write_json
@@ -28,7 +28,9 @@ START_SECONDS = 10.0
 
 
 @contextmanager
-def control_server(run_path: Path, desk: Desk, *, warn: Callable[[str], None] = note) -> Iterator[str]:
+def control_server(
+    run_path: Path, desk: Desk, workers: Workers | None = None, *, warn: Callable[[str], None] = note
+) -> Iterator[str]:
     """Serve the control API while the block runs; gives its address, "" where it could not start.
 
     A run never ends for its control API: what goes wrong is a line of `warn`. The caller holds the run's lock, so files
@@ -37,14 +39,15 @@ def control_server(run_path: Path, desk: Desk, *, warn: Callable[[str], None] = 
     Args:
         run_path: the run's directory.
         desk: where changes are handed in; called from the server's thread.
+        workers: where sizes of pools are handed in, likewise.
         warn: gets a line for people.
     """
     server = None
     try:
-        server = _start(run_path, desk, warn)
+        server = _start(run_path, make_app(desk, workers), warn)
         url = server.url
     except Exception as error:  # no control API is better than no run
-        warn(f"the control API did not start, `burnish rewards` cannot reach this run: {error}")
+        warn(f"the control API did not start, `burnish rewards` and `burnish workers` cannot reach this run: {error}")
         url = ""
     try:
         yield url
@@ -98,9 +101,9 @@ class _Server:
         self._server.run(sockets=[self._socket])
 
 
-def _start(run_path: Path, desk: Desk, warn: Callable[[str], None]) -> _Server:
+def _start(run_path: Path, app: Any, warn: Callable[[str], None]) -> _Server:
     token = secrets.token_urlsafe(32)
-    server = _Server(Guard(make_app(desk), token, warn=warn))
+    server = _Server(Guard(app, token, warn=warn))
     try:
         _write_token(run_path / TOKEN, token)
         write_json(run_path / ADDRESS, {"url": server.url, "pid": os.getpid(), "host": socket.gethostname()})

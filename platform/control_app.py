@@ -35,14 +35,31 @@ class Desk(Protocol):
         ...
 
 
-def make_app(desk: Desk) -> Any:
-    """The FastAPI application of a run: status of its rewards, changes of them, health.
+class Workers(Protocol):
+    """Where sizes of pools are handed in; called from the server's thread."""
+
+    def ask(self, wanted: Mapping[str, object]) -> Mapping[str, Any]:
+        """Want other sizes; returns the status.
+
+        Raises:
+            ConfigError: an unknown role or no such number.
+        """
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Role -> how many work and how many are wanted."""
+        ...
+
+
+def make_app(desk: Desk, workers: Workers | None = None) -> Any:
+    """The FastAPI application of a run: status of its rewards and workers, changes of them, health.
 
     It has no page of documentation and no schema route. A change is answered with 202 and its id as soon as it is
     handed in; what became of it is asked under that id.
 
     Args:
         desk: where changes are handed in.
+        workers: where sizes of pools are handed in; None = the run has none that could change.
     """
     from fastapi import FastAPI, Request, Response
     from fastapi.responses import JSONResponse
@@ -69,6 +86,16 @@ def make_app(desk: Desk) -> Any:
         if found is None:
             raise Refusal(404, "no such change", [Problem("id", repr(change_id[:64]), "the id of a change")])
         return JSONResponse(dict(found))
+
+    @app.get("/v1/workers")
+    async def sizes() -> JSONResponse:
+        return JSONResponse({} if workers is None else dict(workers.status()))
+
+    @app.post("/v1/workers")
+    async def resize(request: Request) -> JSONResponse:
+        if workers is None:
+            raise Refusal(409, "this run's workers cannot change")
+        return JSONResponse(dict(workers.ask(parse_body(await request.body()))), status_code=202)
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> Response:

@@ -111,6 +111,17 @@ class ControlClient:
                 return found
             time.sleep(POLL_SECONDS)
 
+    def workers(self, wanted: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Role -> {"working", "wanted"}; with `wanted` it is asked for first.
+
+        Raises:
+            ConfigError: it is refused; every problem.
+            InfrastructureError: no answer.
+        """
+        if not wanted:
+            return self._ask("GET", "/v1/workers")
+        return self._ask("POST", "/v1/workers", json.dumps(dict(wanted)))
+
     def close(self) -> None:
         """Close the connection."""
         self._session.close()

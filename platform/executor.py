@@ -8,7 +8,7 @@ process, `cluster.py` on Ray actors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from burnish.data.errors import InfrastructureError
@@ -28,6 +28,7 @@ class Role:
         gang: True if each call goes to every worker (their ranks differ), False if any one may take it.
         deadline: seconds after which a call counts as hung.
         num_cpus, num_gpus: share of a CPU (logical on a laptop) and of a GPU each worker takes.
+        resources: custom resources of Ray that each worker takes, for example {"role_rollout": 1}.
         concurrency: calls a worker may work on at a time.
         runtime_env: Ray's runtime environment of the workers, None = the run's own.
     """
@@ -41,6 +42,13 @@ class Role:
     num_gpus: float = 0.0
     concurrency: int = 1
     runtime_env: Mapping[str, Any] | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def demand(self) -> dict[str, float]:
+        """What one worker takes, in Ray's names."""
+        asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, **self.resources}
+        return {name: amount for name, amount in asked.items() if amount > 0}
 
 
 class GangLost(InfrastructureError):
@@ -97,6 +105,17 @@ class Executor(Protocol):
 
         A worker that restarts later first gets the last `keep` calls of each method that was broadcast, in order.
         """
+        ...
+
+    def resize(self, role: str, count: int) -> None:
+        """Grow or shrink a pool while it works, without waiting.
+
+        New workers take calls once they hold what was broadcast; those that go answer what they have first.
+        """
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Role -> workers that take calls now."""
         ...
 
     def wait(self, handles: Sequence[Handle]) -> Handle:

@@ -1,7 +1,8 @@
 """Labelled places where a test can make the process die, as if it were killed there.
 
 Set `BURNISH_FAIL_POINT=label` (or `label:3`: the third time) and the process kills itself with SIGKILL at that place;
-with `label:3:hang` it stops itself there, as if it hung.
+with `label:3:hang` it stops itself there, as if it hung, and with `label:3:raise` it raises `InjectedFault`, which
+nothing catches.
 Without the variable a fail point costs a dictionary look-up. Production code never sets it.
 
 Labels, in the order of an iteration: rubric (a change of the rubric is on disk and not yet obeyed), sample, score (a
@@ -20,6 +21,10 @@ VARIABLE = "BURNISH_FAIL_POINT"
 _hits: Counter[str] = Counter()
 
 
+class InjectedFault(BaseException):
+    """A death that leaves the process alive, for tests that count what is left in it."""
+
+
 def armed(label: str) -> bool:
     """Count a visit of `label`; True if the process should die at this one."""
     wanted, count = [*os.environ.get(VARIABLE, "").split(":"), ""][:2]
@@ -30,8 +35,16 @@ def armed(label: str) -> bool:
 
 
 def die() -> None:
-    """End the process at once: no clean-up, no buffers written. Or stop it, where the environment says `hang`."""
-    hang = os.environ.get(VARIABLE, "").endswith(":hang")
+    """End the process at once: no clean-up, no buffers written. Or what the environment says: `hang` or `raise`.
+
+    Raises:
+        InjectedFault: the environment says `raise`; visits are counted afresh.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted.endswith(":raise"):
+        _hits.clear()
+        raise InjectedFault(wanted)
+    hang = wanted.endswith(":hang")
     os.kill(os.getpid(), signal.SIGSTOP if hang else signal.SIGKILL)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ class Journal:
         self.path = path
         self._durable = durable
         self._handle: int | None = None
+        self._finalizer: weakref.finalize | None = None
 
     @property
     def offset(self) -> int:
@@ -89,9 +91,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; a later append opens it again."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        if self._finalizer is not None:
+            self._finalizer()
+        self._handle = self._finalizer = None
 
     def __enter__(self) -> Journal:
         return self
@@ -105,6 +107,8 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = whole_bytes(self.path)
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        # A stage that begins anew drops its ledger: its files must not stay open for the rest of the run.
+        self._finalizer = weakref.finalize(self, os.close, self._handle)
         os.ftruncate(self._handle, whole)
 
     def _write(self, line: bytes) -> int:

@@ -30,6 +30,7 @@ class LocalExecutor:
         self._roles: dict[str, Role] = {}
         self._workers: dict[str, list[Any]] = {}
         self._turn: dict[str, int] = {}
+        self._state: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
 
     def start(self, role: Role) -> None:
         """Build the role's workers; a gang is one worker, since one process has one rank.
@@ -41,7 +42,23 @@ class LocalExecutor:
             raise InfrastructureError(f"the local executor has one process; {role.name} asks for {role.count} ranks")
         self._roles[role.name] = role
         self._workers[role.name] = [role.factory(rank, role.count) for rank in range(role.count)]
-        self._turn[role.name] = 0
+        self._turn[role.name], self._state[role.name] = 0, {}
+
+    def resize(self, role: str, count: int) -> None:
+        """Build more workers, which are told what was broadcast, or let the last ones go."""
+        made, workers = self._roles[role], self._workers[role]
+        _close(workers[count:])
+        del workers[count:]
+        for rank in range(len(workers), count):
+            worker = made.factory(rank, count)
+            for method, calls in self._state[role].items():
+                for args in calls:
+                    getattr(worker, method)(*_resolved(args))
+            workers.append(worker)
+
+    def sizes(self) -> dict[str, int]:
+        """Role -> workers."""
+        return {role: len(workers) for role, workers in self._workers.items()}
 
     def stop(self, role: str) -> None:
         """Let go of a role's workers."""
@@ -74,6 +91,8 @@ class LocalExecutor:
 
     def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:
         """Run a call on every worker of a role."""
+        calls = self._state[role].setdefault(method, [])
+        calls[:] = [*calls, args][-keep:]
         return [getattr(worker, method)(*_resolved(args)) for worker in self._workers[role]]
 
     def wait(self, handles: Sequence[Handle]) -> Handle:

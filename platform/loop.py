@@ -10,17 +10,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from burnish.data.records import UpdatePlan
+from burnish.data.records import PolicyVersion, UpdatePlan
 from burnish.data.sources import iteration_indices
 from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor, Handle
 from burnish.platform.ledger import Ledger
+from burnish.platform.pipeline import pipeline_metrics
 from burnish.platform.planning import Planned, make_plan
 from burnish.platform.scoring import Scored, Scoring
 from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
 from burnish.platform.watch import Watch
+from burnish.platform.workforce import Workforce
 from burnish.rollouts.buffer import FixedLagBuffer, LagSchedule
+
+AHEAD = 2
+"""Groups a rollout worker is given at a time where sampling is opportunistic: one it works on, one to follow."""
 
 
 @dataclass(eq=False)
@@ -38,6 +43,7 @@ class GrpoLoop:
         interrupted: asked after each iteration; True commits it and leaves the loop.
         seed: the run's seed.
         committed: called with the number of finished iterations when they are logged and, where due, on disk.
+        workforce: sizes of the pools that somebody may ask to change.
     """
 
     recipe: Recipe
@@ -49,10 +55,12 @@ class GrpoLoop:
     interrupted: Callable[[], bool]
     seed: int = 0
     committed: Callable[[int], None] = lambda iteration: None
+    workforce: Workforce = field(default_factory=Workforce)
     buffer: FixedLagBuffer[Scored] = field(init=False)
     scoring: Scoring = field(init=False)
     clock: dict[str, float] = field(default_factory=dict)
     waiting: dict[Handle, tuple[int, int, Handle]] = field(default_factory=dict)
+    backlog: list[tuple[int, int, int]] = field(default_factory=list)
 
     def run(self) -> None:
         """Run the iterations that are left."""
@@ -64,7 +72,7 @@ class GrpoLoop:
             started = time.perf_counter()
             self.clock = {}
             self._turn(iteration)
-            self.waiting |= self._ask()
+            self._ask()
             groups = self._collect(iteration, started)
             planned = self._plan(iteration, groups)
             scored = self.swaps.observe(iteration, groups)
@@ -73,6 +81,7 @@ class GrpoLoop:
             self._observe(iteration, groups, planned, metrics, changed=stage.version.digest != before.digest)
             with timeline.span("rollout", "evaluate", iteration):
                 assessed = self.after(iteration + 1, planned.metrics)
+            metrics |= self._overlap(groups, before, time.perf_counter() - started)
             self.clock["other"] = time.perf_counter() - started - sum(self.clock.values())
             leaving = self.interrupted()
             stage.finish(iteration + 1, planned.metrics | scored | metrics | assessed, self.clock, leaving=leaving)
@@ -81,25 +90,38 @@ class GrpoLoop:
                 return
 
     def _turn(self, iteration: int) -> None:
-        """Let changes of the rubric take their turn: they hold from the first iteration that is not asked for yet."""
+        """Let changes take their turn: of the rubric from the first iteration not asked for yet, of pools at once."""
+        self.workforce.obey(self.executor)
         due = self.buffer.due(self.ledger.iteration)
         first = min(due, default=self.recipe.grpo.iterations)
         self.swaps.turn(iteration, first, max(due, default=first))
 
-    def _ask(self) -> dict[Handle, tuple[int, int, Handle]]:
-        """Submit every iteration that may be sampled now: summary handle -> (iteration, position, group handle)."""
-        data, asked = self.recipe.data, {}
+    def _ask(self) -> None:
+        """Put every iteration that may be sampled now into the backlog, and submit what is due."""
+        data, count = self.recipe.data, self.recipe.grpo.examples_per_iteration
         for iteration in self.buffer.due(self.ledger.iteration):
-            count = self.recipe.grpo.examples_per_iteration
             indices = iteration_indices(
                 iteration, num_examples=count, block=data.block, count=self.ledger.train_count, seed=data.seed
             )
-            version = self.ledger.versions[self.buffer.open(iteration, count)]
+            self.buffer.open(iteration, count)
+            self.backlog += [(iteration, position, index) for position, index in enumerate(indices)]
+        self._feed()
+
+    def _feed(self) -> None:
+        """Submit from the backlog: with a fixed lag all of it, each iteration with its own version.
+
+        Opportunistic: only what keeps the workers busy, so that the rest is sampled with a version not there yet.
+        """
+        opportunistic, versions = self.recipe.rollouts.opportunistic, self.ledger.versions
+        room = len(self.backlog)
+        if opportunistic:
+            room = AHEAD * self.executor.sizes()["rollout"] - len(self.waiting)
+        for _ in range(min(room, len(self.backlog))):
+            iteration, position, index = self.backlog.pop(0)
+            version = self.ledger.version if opportunistic else versions[self.buffer.schedule.version(iteration)]
             self.ledger.timeline.begin("rollout", "sample", iteration)
-            for position, index in enumerate(indices):
-                summary, group = self.executor.submit("rollout", "sample", iteration, index, version, returns=2)
-                asked[summary] = (iteration, position, group)
-        return asked
+            summary, group = self.executor.submit("rollout", "sample", iteration, index, version, returns=2)
+            self.waiting[summary] = (iteration, position, group)
 
     def _collect(self, iteration: int, started: float) -> tuple[Scored, ...]:
         """Score groups as they finish, until the iteration is whole; later iterations' groups stay in flight."""
@@ -113,8 +135,9 @@ class GrpoLoop:
                 continue
             number, position, group = waiting.pop(done)
             summary = self.executor.get(done)
+            self._feed()
             self._mark(number)
-            if not any(number == iteration for number, _, _ in waiting.values()):
+            if not self._unsampled(iteration):
                 self.clock.setdefault("sample", time.perf_counter() - started)
             state = self.swaps.log.at(number)
             remembered = self.ledger.remembered(summary, state.rubric)
@@ -128,9 +151,13 @@ class GrpoLoop:
 
     def _mark(self, iteration: int) -> None:
         """A group of an iteration was sampled and is about to be scored."""
-        if not any(number == iteration for number, _, _ in self.waiting.values()):
+        if not self._unsampled(iteration):
             self.ledger.timeline.end("rollout", "sample", iteration)
         self.ledger.timeline.begin("reward", "score", iteration)
+
+    def _unsampled(self, iteration: int) -> bool:
+        """Groups of the iteration are still to be sampled."""
+        return any(number == iteration for number, _, _ in (*self.waiting.values(), *self.backlog))
 
     def _add(self, iteration: int, position: int, scored: Scored) -> None:
         self.buffer.add(iteration, position, scored)
@@ -163,6 +190,10 @@ class GrpoLoop:
             self.ledger.advance(deliver(self.executor, keep=self.recipe.rollouts.lag + 1))
         self.clock["sync"] = time.perf_counter() - started
         return learned
+
+    def _overlap(self, groups: tuple[Scored, ...], version: PolicyVersion, wall: float) -> dict[str, float]:
+        sizes = self.executor.sizes()
+        return pipeline_metrics(groups, version=version, learn=self.clock["learn"], wall=wall, sizes=sizes)
 
     def _observe(
         self, iteration: int, groups: tuple[Scored, ...], planned: Planned, metrics: dict[str, float], *, changed: bool

@@ -1,7 +1,7 @@
-"""Where roles run: the local Ray of a laptop, or a cluster that is already there.
+"""Where roles run: the local Ray of a laptop, or the cluster that RAY_ADDRESS names.
 
-On a laptop CPUs are logical: Ray is told of as many as the roles ask for, so that nothing waits for a place. Its flags
-are set before the first `import ray`.
+On a laptop CPUs are logical: Ray is told of as many as the roles ask for, so that nothing waits for a place. A cluster
+is asked first whether it can hold the roles. Ray's flags are set before the first `import ray`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import logging
 import math
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from burnish.data.errors import InfrastructureError
+from burnish.data.errors import ConfigError, InfrastructureError
 from burnish.platform.console import note
 from burnish.platform.executor import Executor, Role
+from burnish.platform.feasibility import shortfall
 
 _FLAGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -27,6 +29,10 @@ _FLAGS = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "burnish.serve.proxy.middlewares",
 }
 ATTEMPTS = 4
+ADDRESS = "RAY_ADDRESS"
+"""The variable that names the cluster to join, as Ray's own tools read it; without it a run has a Ray of its own."""
+JOIN_SECONDS = 120.0
+"""How long joining a cluster may take: against a head that is half dead Ray itself waits for ever."""
 SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 
@@ -46,11 +52,14 @@ def num_cpus(roles: Sequence[Role]) -> int:
 
 
 @contextmanager
-def local_ray(roles: Sequence[Role]) -> Iterator[None]:
-    """A Ray of our own for the length of a run; an already initialised one is used and left alone.
+def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[None]:
+    """A Ray for the length of a run: a cluster's where RAY_ADDRESS is set, else one of our own.
+
+    An already initialised one is used and left alone.
 
     Raises:
-        InfrastructureError: Ray did not come up in several attempts.
+        ConfigError: the cluster cannot hold the roles.
+        InfrastructureError: Ray did not come up in several attempts, or the cluster does not answer.
     """
     set_flags()
     import ray
@@ -58,11 +67,56 @@ def local_ray(roles: Sequence[Role]) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _start(num_cpus(roles))
+    address = os.environ.get(ADDRESS, "local")
+    if address == "local":
+        _start(num_cpus(roles))
+    else:
+        _join(address)
     try:
+        if address != "local":
+            require_places(roles, autoscaled=autoscaled)
         yield
     finally:
         ray.shutdown()
+
+
+def require_places(roles: Sequence[Role], *, autoscaled: bool = False) -> None:
+    """Refuse roles that the joined cluster can never hold, before anything is asked of it.
+
+    Raises:
+        ConfigError: what is missing, role by role.
+    """
+    import ray
+
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    problems = shortfall(roles, nodes, growing=autoscaled)
+    if problems:
+        raise ConfigError("the cluster cannot hold these roles", problems)
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster, or give up after JOIN_SECONDS.
+
+    Raises:
+        InfrastructureError: it does not answer, or refuses.
+    """
+    import ray
+
+    failed: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # ConnectionError, ValueError, RuntimeError: each version its own
+            failed.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(JOIN_SECONDS)
+    if thread.is_alive() or failed:
+        why = str(failed[0]).splitlines()[0] if failed else f"no answer within {JOIN_SECONDS:.0f} s"
+        hint = "is the token of the cluster in RAY_AUTH_TOKEN, and RAY_AUTH_MODE the cluster's?"
+        raise InfrastructureError(f"could not join the cluster at {address}: {why} ({hint})")
 
 
 def _start(cpus: int) -> None:
@@ -86,18 +140,25 @@ def _start(cpus: int) -> None:
 
 
 @contextmanager
-def executor(kind: str, roles: Sequence[Role]) -> Iterator[Executor]:
-    """The executor a run was asked for, its roles started; closed on the way out."""
+def executor(kind: str, roles: Sequence[Role], *, budget: int = 64, autoscaled: bool = False) -> Iterator[Executor]:
+    """The executor a run was asked for, its roles started; closed on the way out.
+
+    Args:
+        kind: "local" or "ray".
+        roles: what it runs.
+        budget: calls that may be sent again before the run stops.
+        autoscaled: the cluster adds nodes when they are asked for.
+    """
     if kind == "local":
         from burnish.platform.local import LocalExecutor
 
         chosen: Executor = LocalExecutor()
         yield from _serve(chosen, roles)
         return
-    with local_ray(roles):
+    with local_ray(roles, autoscaled=autoscaled):
         from burnish.platform.cluster import RayExecutor
 
-        yield from _serve(RayExecutor(), roles)
+        yield from _serve(RayExecutor(budget=budget), roles)
 
 
 def _serve(chosen: Executor, roles: Sequence[Role]) -> Iterator[Executor]:

@@ -31,6 +31,7 @@ class PoolConfig(BaseModel):
     workers: int = Field(default=1, ge=1, description="actors")
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs an actor takes")
     num_gpus: float = Field(default=0.0, ge=0, description="share of a GPU an actor takes")
+    resources: dict[str, float] = Field(default={}, description="Ray's custom resources an actor takes")
     runtime_env: dict[str, JsonValue] | None = Field(
         default=None, description="Ray's runtime environment of its actors, for example {env_vars: {...}, pip: [...]}"
     )

@@ -28,7 +28,7 @@ def roles(recipe: Recipe, seed: int, run: Path, executor: str) -> list[Role]:
     rollout = partial(RolloutWorker, recipe, seed)
     return [
         learner_role(recipe, seed, run),
-        Role("rollout", rollout, count=rollouts.workers, deadline=rollouts.deadline),
+        Role("rollout", rollout, count=rollouts.workers, deadline=rollouts.deadline, **_share(rollouts)),
         *reward_roles(recipe, executor),
     ]
 
@@ -43,9 +43,9 @@ def reward_roles(recipe: Recipe, executor: str) -> list[Role]:
 def reward_role(recipe: Recipe, executor: str, name: str, pool: PoolConfig | None) -> Role:
     """Reward actors of a pool, None = the main one; on Ray they share model calls between groups."""
     rewards, batched = recipe.rewards, executor == "ray"
-    where: dict[str, Any] = {"count": rewards.workers, "num_gpus": rewards.num_gpus}
+    where: dict[str, Any] = {"count": rewards.workers, **_share(rewards)}
     if pool is not None:
-        where = {"count": pool.workers, **pool.model_dump(include={"num_cpus", "num_gpus", "runtime_env"})}
+        where = {"count": pool.workers, **_share(pool), "runtime_env": pool.runtime_env}
     concurrency = rewards.concurrency if batched else 1
     return Role(name, partial(RewardWorker, batched), deadline=rewards.deadline, concurrency=concurrency, **where)
 
@@ -56,4 +56,10 @@ def learner_role(recipe: Recipe, seed: int, run: Path) -> Role:
     meeting = run.resolve() / f".ranks-{os.getpid()}-{time.monotonic_ns()}"
     address = f"file://{meeting}" if ranks > 1 else None
     learner = partial(LearnerWorker, recipe, seed, address)
-    return Role("learner", learner, count=ranks, gang=True, deadline=recipe.learners.deadline)
+    config = recipe.learners
+    return Role("learner", learner, count=ranks, gang=True, deadline=config.deadline, **_share(config))
+
+
+def _share(config: Any) -> dict[str, Any]:
+    """What one worker takes of a node, as a recipe's section says it."""
+    return {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, "resources": dict(config.resources)}

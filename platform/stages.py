@@ -32,6 +32,7 @@ from burnish.platform.sync import deliver
 from burnish.platform.telemetry import NoTelemetry, RayTelemetry
 from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
+from burnish.platform.workforce import Workforce
 from burnish.rewards.protocol import is_remote
 from burnish.rewards.table import reward_class
 from burnish.rollouts.eval_result import EvalResult
@@ -59,6 +60,7 @@ class Context:
     interrupted: Callable[[], bool]
     pools: Pools
     desk: RewardDesk
+    workforce: Workforce
 
     def ledger(self, stage: str) -> Ledger:
         """A fresh ledger of a stage."""
@@ -167,6 +169,8 @@ def run_grpo(context: Context) -> StageResult:
     found = ledger.resume()
     if found is not None:
         _begin(context, found)
+    if context.recipe.rollouts.opportunistic:
+        context.run.update(reproducible=False)
     keep = context.recipe.rollouts.lag + 1
     for number in sorted(ledger.versions)[:-1]:
         load_verified(ledger.checkpoints / ledger.name(number))
@@ -188,7 +192,8 @@ def run_grpo(context: Context) -> StageResult:
             return keeper.after(iteration, metrics)
 
         loop = GrpoLoop(context.recipe, context.executor, ledger, swaps, watch, after, context.interrupted)
-        loop.seed, loop.committed = context.run.info.seed, context.promotion(ledger).committed
+        loop.seed, loop.workforce = context.run.info.seed, context.workforce
+        loop.committed = context.promotion(ledger).committed
         if not ledger.notes.get("ended"):
             loop.run()
         swaps.close()

@@ -32,10 +32,9 @@ from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary
 from burnish.platform.tracking import open_tracker
 from burnish.platform.validation import flatten
+from burnish.platform.workforce import Workforce
 
 INTERRUPTED = 130
-RESTARTS = 3
-"""How often the learner's gang is rebuilt from the last commit before the run stops."""
 
 
 def train(recipe: Recipe, options: TrainOptions) -> int:
@@ -56,9 +55,11 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         status, report = "failed", run.path / "report.html"
         try:
             wanted, desk = roles(recipe, options.seed, run.path, options.executor), _desk(run)
-            with _control(recipe, run, desk), executor(options.executor, wanted) as chosen:
+            workforce = Workforce(console.line)
+            limits = {"budget": recipe.cluster.resend_budget, "autoscaled": recipe.cluster.autoscaled}
+            with _control(recipe, run, desk, workforce), executor(options.executor, wanted, **limits) as chosen:
                 pools = _pools(recipe, options.executor, chosen)
-                context = Context(run, recipe, chosen, source, tracker, console, interrupted, pools, desk)
+                context = Context(run, recipe, chosen, source, tracker, console, interrupted, pools, desk, workforce)
                 results = {name: _stage(context, name, options.seed) for name in run.info.stages or recipe.stages}
                 report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
             status = "done"
@@ -86,13 +87,13 @@ def _desk(run: Run) -> RewardDesk:
     return RewardDesk(run.id, closed="nothing: it repeats recorded events" if (run.path / EVENTS).is_file() else "")
 
 
-def _control(recipe: Recipe, run: Run, desk: RewardDesk) -> AbstractContextManager[object]:
+def _control(recipe: Recipe, run: Run, desk: RewardDesk, workforce: Workforce) -> AbstractContextManager[object]:
     """The run's control API, where the recipe wants one."""
     if not recipe.rewards.control:
         return nullcontext()
     from burnish.platform.control import control_server
 
-    return control_server(run.path, desk)
+    return control_server(run.path, desk, workforce)
 
 
 def _pools(recipe: Recipe, kind: str, chosen: Executor) -> Pools:
@@ -102,7 +103,7 @@ def _pools(recipe: Recipe, kind: str, chosen: Executor) -> Pools:
 
 def _stage(context: Context, name: str, seed: int) -> StageResult:
     """Run a stage; a learner that is lost is rebuilt, and the stage goes on from its last commit."""
-    for _ in range(RESTARTS):
+    for _ in range(context.recipe.cluster.restarts):
         try:
             return STAGES[name](context)
         except GangLost as error:

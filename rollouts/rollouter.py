@@ -50,6 +50,15 @@ class RolloutConfig(BaseModel):
         gt=0.0,
         json_schema_extra={"run_option": True},
     )
+    num_cpus: float = Field(
+        default=1.0, description="CPUs each of them takes", ge=0, json_schema_extra={"run_option": True}
+    )
+    num_gpus: float = Field(
+        default=0.0, description="share of a GPU each of them takes", ge=0, json_schema_extra={"run_option": True}
+    )
+    resources: dict[str, float] = Field(
+        default={}, description="Ray's custom resources each of them takes", json_schema_extra={"run_option": True}
+    )
     sample_batch: int = Field(default=16, description="rows of every sampling forward; divides the group size", ge=1)
     fold_adapter: bool = Field(
         default=False,
@@ -57,6 +66,10 @@ class RolloutConfig(BaseModel):
         "is 1 within 1e-5 instead of exactly; float32 only",
     )
     lag: int = Field(default=0, description="iteration i is sampled with version max(0, i - lag)", ge=0)
+    opportunistic: bool = Field(
+        default=False,
+        description="sample with the newest version there is, at most lag behind: faster, and no longer reproducible",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One learner rank as a process of its own: `rank_worker.py kind stage rank world address out`.
+"""One learner rank as a process of its own: `rank_worker.py kind stage rank world address out reduction`.
 
 Trains the fake policy for some iterations, saves, resumes in a second learner, and writes what it ended with.
 """
@@ -20,17 +20,17 @@ from burnish.learners.learner import Learner
 from burnish.learners.optimizer import OptimizerConfig
 from burnish.learners.split import grpo_micro_batches, rank_groups
 
-GROUPS, UPDATES, ITERATIONS = 4, 1, 5
+GROUPS, UPDATES, ITERATIONS = 8, 1, 5
 
 
-def build(kind: str, stage: int, rank: int, world: int) -> Learner:
+def build(kind: str, stage: int, rank: int, world: int, reduction: str) -> Learner:
     policy = fakes.FakePolicy()
     optimizer = OptimizerConfig(lr=0.02, grad_clip=0.05, warmup=2)
     config = GrpoConfig(
         clip_low=0.2, clip_high=0.2, kl=KlConfig(beta=0.1), updates_per_iteration=UPDATES, micro_batch=4
     )
     num_micro = grpo_micro_batches(GROUPS, group_size=4, micro_batch=4, updates=UPDATES, world=world)
-    engine = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=0)
+    engine = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=0, reduction=reduction)
     factory = engine_factory(engine, optimizer, num_micro=num_micro, total_steps=20, rank=rank, world=world)
     reference = partial(fakes.adapter_off, policy.module)
     return Learner(policy, factory, config, reference=reference, sample_batch=4, rank=rank, world=world)
@@ -52,14 +52,14 @@ def iterate(learner: Learner, iterations: range) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    kind, stage, rank, world, address, out = sys.argv[1:]
+    kind, stage, rank, world, address, out, reduction = sys.argv[1:]
     join_ranks(rank=int(rank), world=int(world), address=address)
-    learner = build(kind, int(stage), int(rank), int(world))
+    learner = build(kind, int(stage), int(rank), int(world), reduction)
     iterate(learner, range(3))
     middle = learner.state()
     metrics = iterate(learner, range(3, ITERATIONS))
     final = learner.state()
-    resumed = build(kind, int(stage), int(rank), int(world))
+    resumed = build(kind, int(stage), int(rank), int(world), reduction)
     resumed.load_state(middle)
     iterate(resumed, range(3, ITERATIONS))
     again = resumed.state()

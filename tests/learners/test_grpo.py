@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from burnish.data.records import SamplerSpec
-from burnish.learners.grpo import clipped_objective, guard_ratio, importance_ratio
+from burnish.learners.grpo import clipped_objective, guard_ratio, importance_ratio, stale_factor
 from burnish.policies.steps import transition
 
 
@@ -84,3 +84,16 @@ def test_the_range_may_be_wider_above_than_below():
     ratio, advantages = double([1.25, 0.75]), double([1.0, -1.0])
     found = clipped_objective(ratio, advantages, clip_low=0.1, clip_high=0.2)
     torch.testing.assert_close(found.loss, double([-1.2, 0.9]))
+
+
+def test_a_stale_ratio_is_scaled_back_to_the_cap_or_left_out():
+    ratio = torch.tensor([0.2, 0.5, 1.0, 2.0, 8.0], requires_grad=True)
+    truncated = stale_factor(ratio, rule="truncate", cap=2.0)
+    assert truncated.tolist() == [1.0, 1.0, 1.0, 1.0, 0.25] and not truncated.requires_grad
+    assert stale_factor(ratio, rule="reject", cap=2.0).tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+
+
+def test_the_loss_of_a_truncated_sample_is_that_at_the_cap():
+    ratio, advantages = torch.tensor([8.0]), torch.tensor([-1.0])
+    loss = clipped_objective(ratio, advantages, clip_low=0.2, clip_high=0.2).loss
+    assert (stale_factor(ratio, rule="truncate", cap=2.0) * loss).item() == pytest.approx(2.0)

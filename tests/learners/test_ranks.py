@@ -1,4 +1,4 @@
-"""Two learner ranks in processes of their own against one: the same numbers within rounding."""
+"""Several learner ranks in processes of their own against one: within rounding, or to the byte with the fixed tree."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ import pytest
 WORKER = Path(__file__).parent / "rank_worker.py"
 
 
-def run_ranks(tmp_path, kind, stage, world):
+def run_ranks(tmp_path, kind, stage, world, reduction="fast"):
     """Start the ranks, wait for them, and return what rank 0 wrote."""
-    name = f"{kind}-{stage}-{world}"
+    name = f"{kind}-{stage}-{world}-{reduction}"
     address, out = (tmp_path / f"{name}.store").as_uri(), tmp_path / f"{name}.npz"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), kind, str(stage), str(rank), str(world), address, str(out)],
+            [sys.executable, str(WORKER), kind, str(stage), str(rank), str(world), address, str(out), reduction],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -43,3 +43,35 @@ def test_two_ranks_agree_with_one_after_five_updates_and_resume_exactly(tmp_path
     assert bool(found["resumed"]) and bool(one_rank["resumed"])
     for name in found:
         np.testing.assert_allclose(found[name], one_rank[name], rtol=0.0, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def one_rank_in_a_tree(tmp_path_factory):
+    return run_ranks(tmp_path_factory.mktemp("tree"), "torch", 0, 1, "reproducible")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "stage", "world"),
+    [
+        ("torch", 0, 2),
+        ("torch", 0, 4),
+        ("deepspeed", 0, 2),
+        ("deepspeed", 1, 1),
+        ("deepspeed", 1, 2),
+        ("deepspeed", 1, 4),
+    ],
+)
+def test_with_the_reproducible_reduction_the_number_of_ranks_changes_no_byte(
+    tmp_path, one_rank_in_a_tree, kind, stage, world
+):
+    found = run_ranks(tmp_path, kind, stage, world, "reproducible")
+    assert bool(found.pop("resumed"))
+    for name in found.keys() - {"loss"}:
+        assert found[name].tobytes() == one_rank_in_a_tree[name].tobytes(), name
+
+
+@pytest.mark.slow
+def test_the_fast_reduction_does_depend_on_the_ranks_so_the_comparison_bites(one_rank, one_rank_in_a_tree):
+    names = one_rank.keys() - {"loss", "resumed"}
+    assert any(one_rank[name].tobytes() != one_rank_in_a_tree[name].tobytes() for name in names)

@@ -64,6 +64,12 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def smoke_digest(smoke: Run) -> str:
+    """state_digest of that run."""
+    return json.loads((smoke.path / "summary.json").read_text())["state_digest"]
+
+
+@pytest.fixture(scope="session")
 def state_of() -> Callable[[Run], dict[str, Any]]:
     """state.json of a run's newest GRPO checkpoint, verified."""
 
@@ -117,11 +123,13 @@ def burnish(forks: Any, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """Start `burnish train` in a child, on the local executor unless said otherwise; `wait()` for it."""
     children: list[Child] = []
 
-    def start(*arguments: str, executor: str = "local", fail_point: str = "", runs: Path | None = None) -> Child:
+    def start(
+        *arguments: str, executor: str = "local", fail_point: str = "", runs: Path | None = None, **environment: str
+    ) -> Child:
         store = RunStore(runs or tmp_path / "runs")
         log = tmp_path / f"{len(children)}.log"
         argv = ["train", *QUICK, *arguments, "--executor", executor, "--runs-dir", str(store.root)]
-        given = {"ENVIRONMENT": {"BURNISH_FAIL_POINT": fail_point}, "ARGUMENTS": argv, "LOG": str(log)}
+        given = {"ENVIRONMENT": {"BURNISH_FAIL_POINT": fail_point, **environment}, "ARGUMENTS": argv, "LOG": str(log)}
         script = str(Path(__file__).parent / "child.py")
         process = forks.Process(target=runpy.run_path, args=(script, given, "__main__"))
         process.start()

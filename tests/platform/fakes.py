@@ -23,6 +23,7 @@ from burnish.platform.runs import Run, RunStore
 from burnish.platform.swaps import Swaps
 from burnish.platform.tracking import NoTracker
 from burnish.platform.watch import Watch, WatchConfig
+from burnish.platform.workforce import Workforce
 from burnish.rewards.batches import RewardError
 from burnish.rewards.order import RewardOrder, identity
 
@@ -126,9 +127,10 @@ class Stage:
     lag: int = 0
     stop_after: int = 99
     commit_every: int = 1
+    overrides: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        more = [("rollouts.lag", str(self.lag)), ("checkpoints.keep_last", "4")]
+        more = [("rollouts.lag", str(self.lag)), ("checkpoints.keep_last", "4"), *self.overrides]
         more += [("checkpoints.every", str(self.commit_every))]
         self.recipe = load_recipe("smoke", more)
         self.learner, self.rollout, self.reward = FakeLearner(), FakeRollout(), FakeReward(self.recipe)
@@ -137,7 +139,7 @@ class Stage:
         self.executor.start(Role("rollout", lambda rank, world: self.rollout))
         self.executor.start(self.reward_role("reward", None))
         self.pools = Pools(self.executor, (), self.reward_role)
-        self.desk = RewardDesk("run")
+        self.desk, self.workforce = RewardDesk("run"), Workforce()
         store = RunStore(self.root)
         infos = store.infos()
         self.run: Run = store.open(infos[-1].id) if infos else store.create("smoke", 0)
@@ -177,4 +179,5 @@ class Stage:
             Watch(WatchConfig()),
             lambda iteration, reward: {},
             lambda: self.ledger.iteration + 1 >= self.stop_after,
+            workforce=self.workforce,
         )
