@@ -29,7 +29,13 @@ HEAVY = {
 }
 SERVE = "ray.serve"
 """The one part of Ray that may stand outside platform/, in serve/."""
-RAY_AT_THE_TOP = {"platform/actors.py", "platform/cluster.py", "serve/deploy.py"}
+RAY_AT_THE_TOP = {
+    "platform/actors.py",
+    "platform/calls.py",
+    "platform/cluster.py",
+    "platform/crew.py",
+    "serve/deploy.py",
+}
 """Imported only where a Ray runs: inside functions, or by a declarative Serve config."""
 
 
