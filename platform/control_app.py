@@ -61,9 +61,8 @@ def make_app(desk: Desk, workers: Workers | None = None) -> Any:
         desk: where changes are handed in.
         workers: where sizes of pools are handed in; None = the run has none that could change.
     """
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
@@ -97,6 +96,15 @@ def make_app(desk: Desk, workers: Workers | None = None) -> Any:
             raise Refusal(409, "this run's workers cannot change")
         return JSONResponse(dict(workers.ask(parse_body(await request.body()))), status_code=202)
 
+    _answer_failures(app)
+    return app
+
+
+def _answer_failures(app: Any) -> None:
+    """Whatever a route raises becomes JSON with a status."""
+    from fastapi import Request, Response
+    from starlette.exceptions import HTTPException
+
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> Response:
         return _reply(error)
@@ -116,5 +124,3 @@ def make_app(desk: Desk, workers: Workers | None = None) -> Any:
 
     def _reply(refusal: Refusal, headers: Any = None) -> Response:
         return Response(error_body(refusal), refusal.status, headers, media_type="application/json")
-
-    return app
