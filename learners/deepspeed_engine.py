@@ -234,6 +234,14 @@ class DeepSpeedEngine:
         self._engine.destroy()
 
 
+_HOST = {"device": "cpu"}
+_OFFLOAD: dict[str, dict[str, Any]] = {
+    "none": {},
+    "optimizer": {"offload_optimizer": _HOST},
+    "weights": {"offload_optimizer": _HOST, "offload_param": _HOST},
+}
+
+
 def _settings(config: EngineConfig, optimizer: OptimizerConfig, num_micro: int) -> dict[str, Any]:
     """DeepSpeed's configuration; gradients of stage 0 are clipped here, not there (its formula differs)."""
     tree = config.reduction == "reproducible"  # then DeepSpeed gets one gradient an update, summed and clipped
@@ -247,6 +255,8 @@ def _settings(config: EngineConfig, optimizer: OptimizerConfig, num_micro: int) 
             "stage3_param_persistence_threshold": config.persistence_threshold,
             # Else ZeRO-3 replaces torch.nn.functional.linear in the whole process, for good, and with it every byte.
             "memory_efficient_linear": False,
+            **_OFFLOAD[config.offload],
         },
+        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own AdamW for the host would be compiled at the start
         "steps_per_print": 10**9,
     }

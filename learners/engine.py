@@ -33,6 +33,11 @@ class EngineConfig(BaseModel):
     persistence_threshold: int = Field(
         default=100_000, description="ZeRO-3 keeps parameters of fewer elements whole on every rank", ge=0
     )
+    offload: Literal["none", "optimizer", "weights"] = Field(
+        default="none",
+        description="what waits in the host's memory: the optimiser's masters and moments (zero_stage 1 to 3), or the "
+        "trained weights as well (zero_stage 3)",
+    )
     reduction: Literal["fast", "reproducible"] = Field(
         default="fast",
         description="reproducible: gradients are summed in one fixed tree, so that 1, 2, 4 ... ranks give the same "
@@ -41,6 +46,12 @@ class EngineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> EngineConfig:
+        least = {"none": 0, "optimizer": 1, "weights": 3}[self.offload]
+        if least and (self.kind != "deepspeed" or self.zero_stage < least):
+            raise ValueError(
+                f"offload: got {self.offload} with {self.kind} and zero_stage {self.zero_stage}, "
+                f"allowed with deepspeed and zero_stage >= {least}"
+            )
         if self.reduction == "reproducible" and self.kind == "deepspeed" and self.zero_stage > 1:
             raise ValueError(
                 f"zero_stage: got {self.zero_stage}, allowed 0 or 1 with reduction: reproducible "

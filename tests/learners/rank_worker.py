@@ -1,4 +1,4 @@
-"""One learner rank as a process of its own: `rank_worker.py kind stage rank world address out reduction`.
+"""One learner rank as a process of its own: `rank_worker.py ENGINE rank world address out`, ENGINE being JSON.
 
 Trains the fake policy for some iterations, saves, resumes in a second learner, and writes what it ended with.
 """
@@ -7,7 +7,7 @@ import os
 import sys
 from functools import partial
 
-os.environ["LOCAL_RANK"] = sys.argv[3]
+os.environ["LOCAL_RANK"] = sys.argv[2]
 
 import fakes
 import numpy as np
@@ -23,14 +23,13 @@ from burnish.learners.split import grpo_micro_batches, rank_groups
 GROUPS, UPDATES, ITERATIONS = 8, 1, 5
 
 
-def build(kind: str, stage: int, rank: int, world: int, reduction: str) -> Learner:
+def build(engine: EngineConfig, rank: int, world: int) -> Learner:
     policy = fakes.FakePolicy()
     optimizer = OptimizerConfig(lr=0.02, grad_clip=0.05, warmup=2)
     config = GrpoConfig(
         clip_low=0.2, clip_high=0.2, kl=KlConfig(beta=0.1), updates_per_iteration=UPDATES, micro_batch=4
     )
     num_micro = grpo_micro_batches(GROUPS, group_size=4, micro_batch=4, updates=UPDATES, world=world)
-    engine = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=0, reduction=reduction)
     factory = engine_factory(engine, optimizer, num_micro=num_micro, total_steps=20, rank=rank, world=world)
     reference = partial(fakes.adapter_off, policy.module)
     return Learner(policy, factory, config, reference=reference, sample_batch=4, rank=rank, world=world)
@@ -52,14 +51,15 @@ def iterate(learner: Learner, iterations: range) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    kind, stage, rank, world, address, out, reduction = sys.argv[1:]
+    engine, rank, world, address, out = sys.argv[1:]
+    config = EngineConfig.model_validate_json(engine)
     join_ranks(rank=int(rank), world=int(world), address=address)
-    learner = build(kind, int(stage), int(rank), int(world), reduction)
+    learner = build(config, int(rank), int(world))
     iterate(learner, range(3))
     middle = learner.state()
     metrics = iterate(learner, range(3, ITERATIONS))
     final = learner.state()
-    resumed = build(kind, int(stage), int(rank), int(world), reduction)
+    resumed = build(config, int(rank), int(world))
     resumed.load_state(middle)
     iterate(resumed, range(3, ITERATIONS))
     again = resumed.state()

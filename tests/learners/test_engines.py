@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from burnish.data.errors import CheckpointError, ConfigError
 from burnish.learners.engine import EngineConfig, join_ranks
@@ -10,7 +11,11 @@ from burnish.learners.engines import engine_factory
 from burnish.learners.optimizer import OptimizerConfig
 
 OPTIMIZER = OptimizerConfig(lr=0.02, weight_decay=0.1, grad_clip=0.05, warmup=3, decay="linear")
-DEEPSPEED = [("deepspeed", stage) for stage in range(4)]
+DEEPSPEED = [
+    *(("deepspeed", stage) for stage in range(4)),
+    *(("optimizer in host memory", stage) for stage in (1, 2, 3)),
+    ("weights in host memory", 3),
+]
 ALL = [("torch", 0), *DEEPSPEED]
 
 
@@ -19,7 +24,8 @@ def make(fakes):
     engines = []
 
     def build(kind, stage, optimizer=OPTIMIZER, num_micro=2):
-        config = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=0)
+        kind, offload = ("deepspeed", kind.split()[0]) if kind.endswith("memory") else (kind, "none")
+        config = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=0, offload=offload)
         factory = engine_factory(config, optimizer, num_micro=num_micro, total_steps=10)
         engines.append(factory(fakes.FakeNet(full=True)))
         return engines[-1]
@@ -135,3 +141,22 @@ def test_zero_3_leaves_the_arithmetic_of_the_process_alone(make):
     before = torch.nn.functional.linear
     make("deepspeed", 3).close()
     assert torch.nn.functional.linear is before
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kind": "torch", "offload": "optimizer"},
+        {"zero_stage": 0, "offload": "optimizer"},
+        {"zero_stage": 2, "offload": "weights"},
+    ],
+)
+def test_only_what_deepspeed_shards_can_wait_in_host_memory(bad):
+    with pytest.raises(ValidationError, match="offload: got"):
+        EngineConfig(**bad)
+
+
+def test_deepspeed_is_told_what_waits_in_host_memory(make):
+    assert not make("deepspeed", 2)._engine.zero_cpu_offload()
+    assert make("optimizer in host memory", 2)._engine.zero_cpu_offload()
+    assert make("weights in host memory", 3)._engine.zero_offload_param().device == "cpu"

@@ -1,5 +1,6 @@
 """Several learner ranks in processes of their own against one: within rounding, or to the byte with the fixed tree."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,14 +12,14 @@ import pytest
 WORKER = Path(__file__).parent / "rank_worker.py"
 
 
-def run_ranks(tmp_path, kind, stage, world, reduction="fast"):
+def run_ranks(tmp_path, world, **engine):
     """Start the ranks, wait for them, and return what rank 0 wrote."""
-    name = f"{kind}-{stage}-{world}-{reduction}"
-    address, out = (tmp_path / f"{name}.store").as_uri(), tmp_path / f"{name}.npz"
+    address, out = (tmp_path / "store").as_uri(), tmp_path / "result.npz"
+    config = json.dumps({"persistence_threshold": 0, **engine})
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), kind, str(stage), str(rank), str(world), address, str(out), reduction],
+            [sys.executable, str(WORKER), config, str(rank), str(world), address, str(out)],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -32,13 +33,21 @@ def run_ranks(tmp_path, kind, stage, world, reduction="fast"):
 
 @pytest.fixture(scope="module")
 def one_rank(tmp_path_factory):
-    return run_ranks(tmp_path_factory.mktemp("one"), "torch", 0, 1)
+    return run_ranks(tmp_path_factory.mktemp("one"), 1, kind="torch")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "stage"), [("torch", 0), *[("deepspeed", stage) for stage in range(4)]])
-def test_two_ranks_agree_with_one_after_five_updates_and_resume_exactly(tmp_path, one_rank, kind, stage):
-    found = run_ranks(tmp_path, kind, stage, 2)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"kind": "torch"},
+        *({"zero_stage": stage} for stage in range(4)),
+        {"zero_stage": 2, "offload": "optimizer"},
+        {"zero_stage": 3, "offload": "weights"},
+    ],
+)
+def test_two_ranks_agree_with_one_after_five_updates_and_resume_exactly(tmp_path, one_rank, engine):
+    found = run_ranks(tmp_path, 2, **engine)
     assert found.keys() == one_rank.keys()
     assert bool(found["resumed"]) and bool(one_rank["resumed"])
     for name in found:
@@ -47,7 +56,7 @@ def test_two_ranks_agree_with_one_after_five_updates_and_resume_exactly(tmp_path
 
 @pytest.fixture(scope="module")
 def one_rank_in_a_tree(tmp_path_factory):
-    return run_ranks(tmp_path_factory.mktemp("tree"), "torch", 0, 1, "reproducible")
+    return run_ranks(tmp_path_factory.mktemp("tree"), 1, kind="torch", reduction="reproducible")
 
 
 @pytest.mark.slow
@@ -65,7 +74,7 @@ def one_rank_in_a_tree(tmp_path_factory):
 def test_with_the_reproducible_reduction_the_number_of_ranks_changes_no_byte(
     tmp_path, one_rank_in_a_tree, kind, stage, world
 ):
-    found = run_ranks(tmp_path, kind, stage, world, "reproducible")
+    found = run_ranks(tmp_path, world, kind=kind, zero_stage=stage, reduction="reproducible")
     assert bool(found.pop("resumed"))
     for name in found.keys() - {"loss"}:
         assert found[name].tobytes() == one_rank_in_a_tree[name].tobytes(), name
