@@ -177,9 +177,15 @@ def estimate_text(found: Estimate, *, rate: float) -> str:
         for phase in found.phases
     ]
     head = ["", "memory", "processes", "TFLOP", "each", "run"]
-    words = f"{found.weights / 1e9:.3g} B weights, {found.trained / 1e6:.3g} M trained; pictures {sizes}"
-    bound = f"times at {rate / 1e12:.3g} TFLOP/s a process, the rate of a matrix product: real ones are longer"
+    words = f"{_count(found.weights)} weights, {_count(found.trained)} trained; pictures {sizes}"
+    bound = f"times at {rate / 1e12:.3g} TFLOP/s a process, a matrix product's rate: real ones are longer"
     return "\n".join([words, table(head, rows), bound])
+
+
+def _count(numbers: int) -> str:
+    """As people write it: 11.9 B, 209 M, 334 K."""
+    unit, name = next((u for u in ((1e9, "B"), (1e6, "M")) if numbers >= u[0]), (1e3, "K"))
+    return f"{numbers / unit:.3g} {name}"
 
 
 def _size(count: int) -> str:

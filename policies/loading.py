@@ -61,7 +61,7 @@ def load_pipeline(class_name: str, config: PretrainedConfig) -> Any:
     expected: Any = getattr(diffusers, class_name)
     local = Path(config.path).is_dir()
     try:
-        with _quiet():
+        with without_progress_bars():
             pipeline = expected.from_pretrained(
                 config.path,
                 revision=config.revision,
@@ -79,7 +79,7 @@ def load_pipeline(class_name: str, config: PretrainedConfig) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """No progress bars of other libraries: workers load side by side, and logs are read by people."""
     import diffusers.utils.logging as of_diffusers
     import transformers.utils.logging as of_transformers

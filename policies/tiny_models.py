@@ -6,6 +6,7 @@ make are noise. Called by `burnish data make-tiny-models` and by tests; weights 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from burnish.policies.loading import without_progress_bars
 from burnish.policies.tiny import draw_parameters
 
 _TEXTS = (
@@ -38,7 +40,12 @@ def _tokenizer(*words: str, max_length: int = 512, **named: str) -> Any:
     inner.decoder = decoders.ByteLevel()
     special = ["<s>", "</s>", "<pad>", *words]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)  # pyright: ignore[reportCallIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,  # pyright: ignore[reportCallIssue]
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
     inner.train_from_iterator(_TEXTS, trainer)
     tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     return PreTrainedTokenizerFast(
@@ -206,9 +213,10 @@ TINY_MODELS: dict[str, Callable[[], Any]] = {
 
 def make_tiny_models(parent: Path) -> list[Path]:
     """Write every tiny pipeline to `parent/<name>`; returns the folders, a few MB in all."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saving asks for DeepSpeed, which would tell of its choice
     folders = []
     for name, make in TINY_MODELS.items():
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        with without_progress_bars(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # transformers' words on odd sizes
             make().save_pretrained(parent / name, safe_serialization=True)
         folders.append(parent / name)
