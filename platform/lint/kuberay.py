@@ -38,6 +38,7 @@ def name_problems(metadata: Mapping[str, Any], *, longest: int) -> Iterator[Prob
 def cluster_problems(spec: Mapping[str, Any], *, roles: bool) -> Iterator[Problem]:
     """Problems of a RayCluster's spec; `roles`: it trains, so its groups must offer every role."""
     yield from _access(spec)
+    yield from under("networkPolicy", _network(mapping(spec, "networkPolicy")))
     yield from _fault_tolerance(spec)
     yield from _scaling(spec)
     head = mapping(spec, "headGroupSpec")
@@ -66,6 +67,18 @@ def _access(spec: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "rayVersion", repr(spec.get("rayVersion")), allowed, "KubeRay refuses token authentication without"
         )
+
+
+def _network(policy: Mapping[str, Any]) -> Iterator[Problem]:
+    """KubeRay refuses rules for a direction that the mode leaves open; without DNS no worker finds the head."""
+    mode = policy.get("mode", "DenyAll") if policy else None
+    groups = {f"workerGroups.{index}": group for index, group in entries(policy, "workerGroups")}
+    for place, rules in {"head": mapping(policy, "head"), "worker": mapping(policy, "worker"), **groups}.items():
+        for name, open_in in (("ingressRules", "DenyAllEgress"), ("egressRules", "DenyAllIngress")):
+            if rules.get(name) and mode == open_in:
+                yield Problem(f"{place}.{name}", "rules", "nothing", f"{mode} does not restrict that direction")
+        if mode in ("DenyAll", "DenyAllEgress") and not rules.get("egressRules"):
+            yield Problem(f"{place}.egressRules", "nothing", "a rule for DNS", "no worker would find the head")
 
 
 def _environment(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def _service(spec: Mapping[str, Any]) -> Iterator[Problem]:
     if mapping(cluster, "headGroupSpec", "headService", "metadata").get("name"):
         yield Problem("rayClusterConfig.headGroupSpec.headService.metadata.name", "set", "nothing: KubeRay names it")
     yield from under("rayClusterConfig", cluster_problems(cluster, roles=False))
+    yield from under("rayClusterConfig", _callers(cluster))
     text = spec.get("serveConfigV2")
     if text is None or text == "":
         yield Problem("serveConfigV2", "nothing", "a Serve config as text")
@@ -106,6 +107,15 @@ def _port(serve: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[Prob
             return
     if mapping(serve).get("proxy_location") != "Disabled":
         yield Problem("http_options.port", str(port), "a containerPort of a worker group")
+
+
+def _callers(cluster: Mapping[str, Any]) -> Iterator[Problem]:
+    """A server behind a policy that lets nobody in answers nobody."""
+    policy = mapping(cluster, "networkPolicy")
+    rules = [mapping(policy, "worker"), *(group for _, group in entries(policy, "workerGroups"))]
+    closed = bool(policy) and policy.get("mode", "DenyAll") != "DenyAllEgress"
+    if closed and not any(part.get("ingressRules") for part in rules):
+        yield Problem("networkPolicy.worker.ingressRules", "nothing", "a rule for those who call the server")
 
 
 def _incremental(options: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from burnish.platform.lookup import did_you_mean
 
 PLACE = re.compile(r"\$\{(BURNISH_[A-Z_]+)\}")
 _LINE = re.compile(r"([A-Za-z_]\w*)=(.*)")
+_NAMESPACE = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DIGEST = r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}"
 
 
@@ -34,6 +35,8 @@ VALUES: dict[str, Value] = {
     "BURNISH_STORAGE_CLASS": Value(r"[a-z0-9][a-z0-9.-]*", "a storage class with ReadWriteMany volumes"),
     "BURNISH_SPOT_LABEL": Value(r"([a-z0-9.-]+/)?[\w.-]+", "key of the node label that marks spot nodes"),
     "BURNISH_SPOT_VALUE": Value(r"[\w.-]+", "value of that label"),
+    "BURNISH_MONITORING_NAMESPACE": Value(_NAMESPACE, "name of the namespace in which Prometheus runs"),
+    "BURNISH_CLIENT_NAMESPACE": Value(_NAMESPACE, "name of the namespace from which the server is called"),
     "BURNISH_HOST": Value(r"[a-zA-Z0-9.-]+(:\d+)?", "host name, with its port where it is not the usual one"),
     "BURNISH_REGION": Value(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region"),
     "BURNISH_FILE_SYSTEM": Value(r"fs-[0-9a-f]+", "id of an EFS file system"),

@@ -15,6 +15,8 @@ def values() -> dict[str, str]:
         "BURNISH_STORAGE_CLASS": "shared",
         "BURNISH_SPOT_LABEL": "example.com/capacity",
         "BURNISH_SPOT_VALUE": "spot",
+        "BURNISH_MONITORING_NAMESPACE": "monitoring",
+        "BURNISH_CLIENT_NAMESPACE": "ingress",
         "BURNISH_HOST": "refine.example.com",
         "BURNISH_REGION": "eu-central-1",
         "BURNISH_FILE_SYSTEM": "fs-0123456789abcdef0",
