@@ -27,7 +27,7 @@ PLANTED = {
     "a Ray without tokens": (JOB, '"2.60.0"', '"2.40.0"', "rayVersion: got"),
     "rules for a way that is open": (JOB, "ingressRules", "egressRules", "DenyAllIngress does not restrict"),
     "no way to the names": (JOB, "mode: DenyAllIngress", "mode: DenyAll", "head.egressRules: got nothing"),
-    "a server that nobody reaches": (SERVICE, r"worker:\n( .*\n)+?(?= +enableIn)", "worker: {}\n", "who call the server"),
+    "a server for nobody": (SERVICE, r"worker:\n( .*\n)+?(?= +enableIn)", "worker: {}\n", "who call the server"),
     "root allowed": (JOB, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot: got false"),
     "root by number": (JOB, "runAsUser: 1000", "runAsUser: 0", "runAsUser: got 0"),
     "escalation": (JOB, "allowPrivilegeEscalation: false", "privileged: true", "allowPrivilegeEscalation: got nothing"),
