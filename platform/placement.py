@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
 from burnish.data.errors import ConfigError, InfrastructureError
@@ -37,12 +37,16 @@ SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 
 
-def set_flags() -> None:
-    """Environment of a Ray that burnish starts: no usage statistics, no second environment, token required."""
+def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Environment of a Ray that burnish starts or joins: no usage statistics, no second environment, token required.
+
+    A Ray of our own gets a token of its own. A cluster has one already, which Ray finds in RAY_AUTH_TOKEN, in the file
+    that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token; a token made here would hide it.
+    """
     for name, value in _FLAGS.items():
-        os.environ.setdefault(name, value)
-    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        environ.setdefault(name, value)
+    if environ.setdefault("RAY_AUTH_MODE", "token") == "token" and environ.get(ADDRESS, "local") == "local":
+        environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def num_cpus(roles: Sequence[Role]) -> int:
@@ -115,7 +119,7 @@ def _join(address: str) -> None:
     thread.join(JOIN_SECONDS)
     if thread.is_alive() or failed:
         why = str(failed[0]).splitlines()[0] if failed else f"no answer within {JOIN_SECONDS:.0f} s"
-        hint = "is the token of the cluster in RAY_AUTH_TOKEN, and RAY_AUTH_MODE the cluster's?"
+        hint = "is the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and RAY_AUTH_MODE the cluster's?"
         raise InfrastructureError(f"could not join the cluster at {address}: {why} ({hint})")
 
 
