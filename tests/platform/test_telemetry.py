@@ -1,7 +1,9 @@
 """Metrics of a run: what the table promises is what Ray exports, counted once over drivers."""
 
+import re
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,16 @@ def test_names_in_prometheus_are_rays_with_their_endings():
     assert exported_name("burnish_samples") == "ray_burnish_samples_total"
     assert exported_name("burnish_staleness") == "ray_burnish_staleness"
     assert exported_labels()["ray_burnish_phase_seconds"] == {"run", "stage", "phase"}
+
+
+def test_the_page_on_monitoring_has_every_metric_and_every_alert():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "operations" / "monitoring.md").read_text()
+    rules = (root / "clusters" / "monitoring" / "rules.yaml").read_text()
+    assert re.findall(r"^\| `(ray_burnish\w+)` \| (\w+)", page, re.MULTILINE) == [
+        (exported_name(name), metric.kind) for name, metric in METRICS.items()
+    ]
+    assert re.findall(r"^### (\w+)", page, re.MULTILINE) == re.findall(r"alert: (\w+)", rules)
 
 
 def test_without_ray_nobody_is_told():
