@@ -62,6 +62,8 @@ def _pretrained(recipe: Recipe) -> Iterator[Problem]:
     """The weights of a pretrained pipeline stay as they are; what is trained is an adapter on them."""
     if recipe.policy.family != "tiny" and "sft" in recipe.stages and recipe.sft.trains != "adapter":
         yield Problem("sft.trains", recipe.sft.trains, f"adapter, for the family {recipe.policy.family}")
+    if recipe.grpo.adapter.start_from and "sft" in recipe.stages and recipe.sft.trains == "all":
+        yield Problem("grpo.adapter.start_from", "with sft.trains all", "sft.trains adapter, or only the grpo stage")
     if recipe.policy.family == "tiny" and recipe.grpo.sampler.schedule == "model":
         yield Problem("grpo.sampler.schedule", "model", "static: the tiny family has no schedule of its own")
 

@@ -51,23 +51,25 @@ def export(
     run: RunArg,
     to: Annotated[Path, typer.Option(help="Directory to make; it must not exist.")],
     checkpoint: Checkpoint = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="diffusers (always written), comfyui, diffsynth or merged (whole weights); repeatable.",
+        ),
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Copy base, adapter and snapshot out of a run; proved by a reload in plain diffusers."""
-    from burnish.platform.commands import export_run
+    """Copy base, adapter and snapshot out of a run; proved by reading them back."""
+    from burnish.platform.exporting import FORMATS, export_run
     from burnish.platform.runs import RunStore
 
     take_overrides(context, accepted=False)
-    made = export_run(RunStore(runs_dir).open(run), to=to, name=checkpoint)
-    if as_json:
-        typer.echo(json.dumps(made.to_json()))
-    else:
-        typer.echo(
-            f"{made.path}: {made.checkpoint} of {run}, policy {made.policy_digest[:12]}\n"
-            f"reloaded in plain diffusers: largest difference of velocity {made.difference:.2g} "
-            f"(the adapter itself changes it by {made.effect:.2g})"
-        )
+    wanted = [one_of("format", kind, FORMATS) for kind in formats or ()]
+    made = export_run(RunStore(runs_dir).open(run), to=to, name=checkpoint, formats=wanted)
+    typer.echo(json.dumps(made.to_json()) if as_json else made.text(run))
 
 
 @guarded

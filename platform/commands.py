@@ -1,13 +1,12 @@
-"""What is done with the checkpoints of a run: choose one, measure it again, export it.
+"""What is done with the checkpoints of a run: choose one, measure it again.
 
-Called by `cli_results.py`. It reads run directories and never changes them; everything is verified before it is parsed.
+Called by `cli_results.py` and `exporting.py`. It reads run directories and never changes them; everything is verified
+before it is parsed.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.data.errors import ConfigError, Problem, RefusedError
+from burnish.data.errors import ConfigError, Problem
 from burnish.data.records import PolicyVersion
 from burnish.platform.assessment import Assessor, stored
 from burnish.platform.checkpoints import committed
@@ -24,22 +23,20 @@ from burnish.platform.config import Recipe, load_recipe
 from burnish.platform.console import number, table
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
-from burnish.platform.learning import read_state, velocity_difference
+from burnish.platform.learning import read_state
 from burnish.platform.local import LocalExecutor
-from burnish.platform.manifest import load_verified, seal
+from burnish.platform.manifest import load_verified
 from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
 from burnish.platform.workers import RolloutWorker
 from burnish.policies.digests import policy_digest
-from burnish.policies.lora import add_adapter, export_state, import_state
-from burnish.policies.snapshot import load_adapter, load_base, load_start
+from burnish.policies.lora import export_state
+from burnish.policies.snapshot import load_start
 from burnish.rollouts.eval_result import EvalResult, merge
 from burnish.rollouts.evaluation import EvalPart, evaluation_specs
 from burnish.rollouts.intervals import Interval
 
-MAX_DIFFERENCE = 1e-6
-"""An export whose velocity differs by more in plain diffusers is refused."""
 SHOWN = ("input_masked_mse", "masked_mse", "error_left", "outside_mse", "edge_ratio", "glyph_accuracy")
 
 
@@ -184,67 +181,3 @@ def _cell(figure: Interval) -> str:
     mean = number(float(f"{figure.mean:.4g}"))
     known = figure.low == figure.low and figure.high == figure.high
     return f"{mean} [{figure.low:.4g}, {figure.high:.4g}]" if known else mean
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A policy outside its run.
-
-    Args:
-        path: directory with base/, adapter/, snapshot.json and manifest.json.
-        checkpoint: which commit it was.
-        policy_digest: which weights.
-        difference: largest |difference| of velocity between the run's policy and the export in plain diffusers.
-        effect: largest |difference| of velocity that the adapter makes.
-    """
-
-    path: Path
-    checkpoint: str
-    policy_digest: str
-    difference: float
-    effect: float
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {**vars(self), "path": str(self.path)}
-
-
-def export_run(run: Run, *, to: Path, name: str | None) -> Exported:
-    """Copy base, adapter and snapshot to a new directory, seal it, prove it by a reload; all of it or nothing.
-
-    Raises:
-        ConfigError: `to` exists, or the run has no adapter yet.
-        RefusedError: the export computes something else than the run's policy.
-    """
-    chosen = choose_policy(run, name)
-    if to.exists():
-        raise ConfigError("export refused", [Problem("--to", str(to), "a directory that does not exist")])
-    if chosen.checkpoint is None:
-        raise ConfigError("nothing to export", [Problem("RUN", run.id, "a run with a checkpoint of its grpo stage")])
-    to.parent.mkdir(parents=True, exist_ok=True)
-    aside = to.with_name(f".tmp-{to.name}-{os.getpid()}")
-    try:
-        shutil.copytree(chosen.base, aside / BASE, ignore=shutil.ignore_patterns("manifest.json"))
-        shutil.copytree(chosen.checkpoint / "adapter", aside / "adapter")
-        shutil.copyfile(chosen.checkpoint / "snapshot.json", aside / "snapshot.json")
-        seal(aside)
-        version, difference, effect = _prove(chosen, aside)
-        aside.rename(to)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return Exported(to, chosen.name, version.digest, difference, effect)
-
-
-def _prove(chosen: Chosen, export: Path) -> tuple[PolicyVersion, float, float]:
-    """(version, difference, effect) of an export, see `Exported`."""
-    version, state = chosen.weights()
-    own, plain = load_base(chosen.base), load_base(export / BASE)
-    add_adapter(own.module, chosen.recipe.grpo.adapter)
-    import_state(own.module, state)
-    example = recipe_source(chosen.recipe).example("dev", 0)
-    effect = velocity_difference(own, plain, example)
-    load_adapter(plain.module, export / "adapter")
-    difference = velocity_difference(own, plain, example)
-    if not difference <= MAX_DIFFERENCE:
-        raise RefusedError(f"the export's velocity differs by {difference:.3g} from the run's (allowed 1e-6)")
-    return version, difference, effect

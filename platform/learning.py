@@ -29,7 +29,8 @@ from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
 from burnish.policies.digests import arrays_digest, base_digest, policy_digest
-from burnish.policies.lora import AdapterConfig, adapter_disabled, add_adapter, reference_active, trainable
+from burnish.policies.lora import AdapterConfig, adapter_disabled, reference_active, trainable
+from burnish.policies.lora_files import starting_adapter
 from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
     load_adapter,
@@ -70,7 +71,7 @@ class LearnerWorker:
         recipe, config = self._recipe, self._recipe.sft
         policy = new_policy(recipe.policy.config)
         if config.trains == "adapter":
-            add_adapter(policy.module, recipe.grpo.adapter)
+            starting_adapter(policy.module, recipe.grpo.adapter)
         num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
         make = engine_factory(
             recipe.learners.engine,
@@ -111,13 +112,15 @@ class LearnerWorker:
         trainer, policy = self._trainer, self._policy or new_policy(self._recipe.policy.config)
         if trainer is not None:
             _restore(policy, trainer.averaged() or trainer.publish())
+        elif self._recipe.grpo.adapter.start_from is not None:
+            starting_adapter(policy.module, self._recipe.grpo.adapter)
         if self._rank == 0:
             commit(parent, "base", lambda path: self._write_start(policy, path))
         return base_digest(policy.module)
 
     def _write_start(self, policy: Any, path: Path) -> None:
-        """The base; where fine-tuning trained an adapter, the untouched weights and the adapter beside them."""
-        adapted = self._trainer is not None and self._recipe.sft.trains == "adapter"
+        """The base; where there is an adapter already, the untouched weights and the adapter beside them."""
+        adapted = any(".lora_" in name for name, _ in policy.module.named_parameters())
         clean = new_policy(self._recipe.policy.config) if adapted and policy.family == "tiny" else policy
         save_base(clean, path)
         if adapted:

@@ -49,3 +49,20 @@ class Folding:
         """Fold the adapter's weights as they are now."""
         for layer, clean in zip(self._layers, self._clean, strict=True):
             layer.get_base_layer().weight.copy_(clean + layer.get_delta_weight(ADAPTER))
+
+
+@torch.no_grad()
+def merge_adapter(module: Any) -> None:
+    """Put the adapter into the weights for good and take it off; summed in float32, rounded once to the base's type.
+
+    Args:
+        module: a diffusers model with one adapter, which becomes a plain one.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in [m for m in module.modules() if isinstance(m, BaseTunerLayer)]:
+        held: Any = layer
+        (name,) = held.active_adapters
+        weight = held.get_base_layer().weight
+        weight.copy_(weight.float() + held.get_delta_weight(name).float())
+    module.unload_lora()

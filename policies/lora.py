@@ -38,6 +38,12 @@ class AdapterConfig(BaseModel):
         default=None, description="layers the names must bind, or the run is refused; null = any number", ge=1
     )
     init_seed: int = Field(default=0, description="seed of the A matrices; B starts at zero", ge=0)
+    start_from: str | None = Field(
+        default=None,
+        description="safetensors file of a LoRA that training starts from, under the names of diffusers, ComfyUI, "
+        "DiffSynth, kohya or PEFT; its layers must be adapted here, its rank at most this one; null = a fresh adapter",
+        min_length=1,
+    )
 
 
 def add_adapter(module: Any, config: AdapterConfig) -> int:

@@ -168,7 +168,7 @@ def snapshot_record(
         "family": family,
         "base_digest": base,
         "policy_digest": policy,
-        "adapter": adapter.model_dump(mode="json"),
+        "adapter": adapter.model_dump(mode="json", exclude={"start_from"}),
         "sampler": asdict(sampler),
         "refiner": dict(refiner),
         "weights": weights,
