@@ -83,16 +83,23 @@ def focus_view(example: Example, config: FocusConfig, *, box: Box, mask: np.ndar
     )
 
 
-def focused(example: Example, config: FocusConfig) -> Example:
-    """The focused view of a training example, its `meta` in the view's pixels; one without a mask is taken whole."""
+def focused(example: Example, config: FocusConfig, *, box: Box | None = None) -> Example:
+    """The focused view of an example and its target, `meta` in the view's pixels; one without a mask is taken whole.
+
+    Args:
+        example: a whole frame.
+        config: the model's sizes, and the crop where `box` is None.
+        box: the crop that the refiner chose.
+    """
     known = next((a for a in (example.mask, example.image, example.target) if a is not None), None)
     if known is None:
         return example
     height, width = known.shape[1:]
-    box, mask = (0, 0, width, height), example.mask
-    if mask is not None:
-        box = focus_box(mask_bbox(mask), config, height=height, width=width)
-        mask = cut(mask, box)
+    mask = example.mask
+    if box is None:
+        whole = (0, 0, width, height)
+        box = whole if mask is None else focus_box(mask_bbox(mask), config, height=height, width=width)
+    mask = None if mask is None else cut(mask, box)
     view = focus_view(example, config, box=box, mask=mask)
     meta = {name: value for name, value in example.meta.items() if name not in _PIXEL_META}
     if view.mask is not None:

@@ -16,7 +16,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from burnish.data.pictures import Picture
-from burnish.data.records import Example, Reference
+from burnish.data.records import Box, Example, Reference
+from burnish.policies.focus import FocusConfig, focused
 from burnish.rewards.batches import score_batches
 from burnish.rewards.protocol import Reward
 from burnish.rewards.rubric import RewardSpec
@@ -64,13 +65,23 @@ class Probe:
         assert example.image is not None
         return Job(RefineOptions(instruction=example.instruction), Picture(example.image, "PNG"), example)
 
-    def score(self, index: int, image: np.ndarray) -> float:
-        """Score of an output [3,H,W] for an example; NaN where no reward applies or the output is not finite."""
-        values = [
-            reward.direction
-            * float(score_batches(reward, image[None], example=self.examples[index], name=s.name, batch=1)[0])
-            for s, reward in self.rewards
-        ]
+    def score(self, index: int, made: Sequence[np.ndarray], *, crops: Sequence[Box], focus: FocusConfig) -> float:
+        """Score of what a policy made of an example; NaN where no reward applies or the output is not finite.
+
+        Rewards see it as in training: before paste-back, beside the view of the example that the policy saw.
+
+        Args:
+            index: of the example.
+            made: float32 [3,h,w] of each crop, at the policy's size.
+            crops: boxes of the example's image.
+            focus: the policy's sizes.
+        """
+        values = []
+        for image, crop in zip(made, crops, strict=True):
+            view = focused(self.examples[index], focus, box=crop)
+            for spec, reward in self.rewards:
+                (raw,) = score_batches(reward, image[None], example=view, name=spec.name, batch=1)
+                values.append(reward.direction * float(raw))
         finite = [value for value in values if np.isfinite(value)]
         return float(np.mean(finite)) if finite else float("nan")
 

@@ -23,7 +23,7 @@ from burnish.serve.refusal import Refusal
 from burnish.serve.schema import PromoteOptions
 from burnish.serve.store import ServeConfig, Store
 from burnish.serve.versions import ServedVersion, Versions
-from burnish.serve.work import carry_out
+from burnish.serve.work import carry_out, focus_of
 
 
 class Promoter:
@@ -122,8 +122,10 @@ class Promoter:
         if version.digest not in self._scores:
             scores = []
             for index in range(len(self._probe.examples)):
-                done = await carry_out(self._probe.job(index), version, self._backend)
-                scores.append(await asyncio.to_thread(self._probe.score, index, done.pixels[0]))
+                job = self._probe.job(index)
+                done, focus = await carry_out(job, version, self._backend), focus_of(version, job.options).config
+                crops = [piece.crop for piece in done.pieces]
+                scores.append(await asyncio.to_thread(self._probe.score, index, done.made, crops=crops, focus=focus))
             self._scores[version.digest] = scores
         return self._scores[version.digest]
 

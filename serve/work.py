@@ -32,7 +32,10 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A finished job: encoded pictures, one a sample, and what made them."""
+    """A finished job: encoded pictures, one a sample, and what made them.
+
+    `made` is what the policy gave, float32 [3,h,w] at its own size, by sample and then by piece, before paste-back.
+    """
 
     payloads: tuple[bytes, ...]
     pixels: tuple[np.ndarray, ...]
@@ -41,11 +44,16 @@ class Done:
     digest: str
     steps: int
     pieces: tuple[Piece, ...]
+    made: tuple[np.ndarray, ...]
 
     @property
     def regions(self) -> list[dict[str, list[int]]]:
         """As `schema.RegionOut`."""
-        return [{"box": list(p.region.box), "crop": list(p.crop)} for p in self.pieces]
+        return _regions(self.pieces)
+
+
+def _regions(pieces: Sequence[Piece]) -> list[dict[str, list[int]]]:
+    return [{"box": list(p.region.box), "crop": list(p.crop)} for p in pieces]
 
 
 def _record(snapshot: str) -> SnapshotRecord:
@@ -84,7 +92,7 @@ async def carry_out(job: Job, version: ServedVersion, backend: Backend, tell: Te
     pieces = await in_thread(focus.cut_out, job.example, job.regions)
     units = [Unit(piece.view, seed) for seed in job.seeds for piece in pieces]
     if tell is not None:
-        tell("accepted", {"steps": sampler.num_steps, "regions": Done((), (), "", True, "", 0, pieces).regions})
+        tell("accepted", {"steps": sampler.num_steps, "regions": _regions(pieces)})
     on_unit = None if tell is None else _Progress(tell, pieces, len(job.seeds), sampler.num_steps, job.options.previews)
     made = await backend.generate(version, units, sampler, on_unit)
     if made.digest != version.digest:
@@ -100,7 +108,8 @@ def _finish(job: Job, focus: Focus, pieces: tuple[Piece, ...], made: Made, steps
         own = made.images[sample * len(pieces) : (sample + 1) * len(pieces)]
         images.append(focus.paste(job.picture.pixels, pieces, own))
     encode = [write_picture(i, like=job.picture, format=chosen, quality=job.options.output_quality) for i in images]
-    return Done(tuple(encode), tuple(images), chosen, chosen in LOSSLESS, made.digest, steps, pieces)
+    exact = chosen in LOSSLESS
+    return Done(tuple(encode), tuple(images), chosen, exact, made.digest, steps, pieces, made.images)
 
 
 def output_format(options: RefineOptions, picture: Picture) -> str:

@@ -85,7 +85,9 @@ def examples(material: Material, count: int = 2) -> list[Example]:
         image = generator(0, "test-serve", k).random((3, 24, 24), dtype=np.float32)
         mask = box_mask((6, 6, 16, 16), height=24, width=24)
         one = Example(f"probe-{k}", "refine", from_uint8((image * 255).astype(np.uint8)), mask)
-        found.append(replace(one, target=material.refiner("good").refine(one)))
+        good = material.refiner("good")
+        (piece,) = good.focus.cut_out(one)  # the crop is the whole frame at the policy's own size
+        found.append(replace(one, target=good.generate([good.policy.encode(piece.view)], seeds=[0])[0]))
     return found
 
 

@@ -4,7 +4,10 @@ import base64
 import json
 import time
 
+import numpy as np
 import pytest
+
+from burnish.serve.probe import Probe
 
 
 @pytest.fixture
@@ -84,6 +87,34 @@ def test_the_canary_is_scored_by_the_runs_gold_rewards_and_a_worse_one_is_refuse
     assert "is worse than 0" in error["message"]
     assert version_of(kit, client) == "tuned@2"
     assert [(entry["event"], entry["version"]) for entry in events(directory)] == [("promoted", 2), ("refused", 3)]
+
+
+class Watching:
+    """A gold reward that keeps what it is shown."""
+
+    direction = 1
+
+    def __init__(self):
+        self.seen = []
+
+    def score(self, images, examples):
+        self.seen.append((images[0].copy(), examples[0]))
+        return np.zeros(len(images), np.float32)
+
+
+def test_canary_rewards_see_what_the_policy_made_before_paste_back(client, promote, material):
+    client.get("/readyz")
+    promoter, reward = client.door.service.promoter, Watching()
+    (example, *_), ((spec, _),) = promoter._probe.examples, promoter._probe.rewards
+    promoter._probe = Probe((example,), ((spec, reward),))
+    assert promote("good").status_code == 200
+    for name, (image, view) in zip(("good", "plain"), reward.seen, strict=True):
+        refiner = material.refiner(name)
+        (piece,) = refiner.focus.cut_out(example)
+        np.testing.assert_array_equal(image, refiner.generate([refiner.policy.encode(piece.view)], seeds=[0])[0])
+        assert (image != refiner.refine(example))[:, 0].any(), "paste-back would have restored the first row"
+        np.testing.assert_array_equal(view.target, example.target)
+        np.testing.assert_array_equal(view.mask, piece.view.mask)
 
 
 def test_rolling_back_returns_the_version_before_and_there_is_an_end_to_it(kit, client, promote, admin, directory):
