@@ -16,7 +16,6 @@ from burnish.data.records import SamplerSpec
 from burnish.policies.digests import base_digest, bytes_of, policy_digest
 from burnish.policies.families import FAMILIES, LORA_WRITERS, family_of
 from burnish.policies.lora import ADAPTER, AdapterConfig, add_adapter, add_reference, export_state, import_state
-from burnish.policies.tiny import TinyPolicy
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 FORMAT_VERSION = 1
@@ -51,7 +50,8 @@ def new_policy(config: Any) -> Any:
 def save_base(policy: Any, path: Path) -> str:
     """Write what `load_base` needs; returns the base digest.
 
-    The tiny policy is written whole. Of a pretrained one only the place and the digest are: a run does not copy 24 GB.
+    A policy with weights of its own is written whole. Of a pretrained one only the place and the digest are: a run does
+    not copy 24 GB.
     """
     described = {"family": policy.family, "config": policy.config.model_dump(mode="json")}
     digest = base_digest(policy.module)
@@ -77,9 +77,9 @@ def load_base(path: Path) -> Any:
         raise CheckpointError(f"no policy in {path.name}: policy.json is missing") from error
     family = FAMILIES[described["family"]]
     config = family.config.model_validate_json(json.dumps(described["config"]))
-    if not family.pretrained:
-        return _load_tiny(path, config)
     policy: Any = family.build(config)
+    if not family.pretrained:
+        return _with_weights(policy, path)
     found = base_digest(policy.module)
     if found != described["base_digest"]:
         problem = Problem("policy.path", found[:12], described["base_digest"][:12], "the weights the run started from")
@@ -87,13 +87,12 @@ def load_base(path: Path) -> Any:
     return policy
 
 
-def _load_tiny(path: Path, config: Any) -> TinyPolicy:
-    from diffusers import FluxTransformer2DModel
-
-    module = FluxTransformer2DModel.from_pretrained(
+def _with_weights(policy: Any, path: Path) -> Any:
+    """The policy again, over the module that `save_base` wrote whole."""
+    module = type(policy.module).from_pretrained(
         path / "transformer", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
     )
-    return TinyPolicy(module.eval(), config)
+    return type(policy)(module.eval(), policy.config)
 
 
 def save_start(policy: Any, path: Path) -> None:

@@ -159,7 +159,7 @@ class TinyPolicy:
     def velocity(self, latents: torch.Tensor, sigma: torch.Tensor, conditions: list[Conditions]) -> torch.Tensor:
         """Velocity [B,N,C] of latents [B,N,C] at sigma [B]."""
         batch, num_tokens, channels = latents.shape
-        context = _context(conditions).to(latents.device)
+        context = context_of(conditions).to(latents.device)
         padding = latents.new_zeros(batch, num_tokens, context.shape[2] - channels)
         hidden = torch.cat([torch.cat([latents, padding], dim=2), context], dim=1)
         output = self.module(
@@ -174,7 +174,7 @@ class TinyPolicy:
         return output[:, :num_tokens]
 
 
-def _context(conditions: list[Conditions]) -> torch.Tensor:
+def context_of(conditions: list[Conditions]) -> torch.Tensor:
     """Context tokens [B,M,4pp]; a group repeats one object, which is stacked without being read B times."""
     first = conditions[0]
     if all(c is first for c in conditions):

@@ -1,18 +1,21 @@
 """A tiny policy and examples for it."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from burnish.data import seeding
 from burnish.data.records import Example, Reference
+from burnish.policies.families import FAMILIES, Family
 from burnish.policies.snapshot import new_policy
-from burnish.policies.tiny import TinyConfig, TinyPolicy
+from burnish.policies.tiny import TinyConfig, TinyPolicy, build_transformer
 
 
 def drawn(shape: tuple[int, ...], *key: str) -> np.ndarray:
@@ -48,3 +51,16 @@ def pipelines() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def worded(monkeypatch: pytest.MonkeyPatch) -> type:
+    """The family of docs/extending/policies.md, defined and named in the table."""
+    page = (Path(__file__).parents[2] / "docs" / "extending" / "policies.md").read_text()
+    names: dict[str, Any] = {"__name__": "worded"}
+    exec(compile(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1), "worded.py", "exec"), names)
+    row = re.search(r"```text\n +\"worded\": (.*),\n```", page).group(1)
+    monkeypatch.setitem(
+        FAMILIES, "worded", eval(row, {**names, "Family": Family, "build_transformer": build_transformer})
+    )
+    return names["WordedPolicy"]

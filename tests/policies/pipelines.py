@@ -20,14 +20,17 @@ CASES = {
     "flux2": ("flux2", {"max_sequence_length": 24, "text_layers": [1, 2, 3]}),
     "qwen2509": ("qwen_edit", {"condition_area": 56 * 56}),
     "qwen2511": ("qwen_edit", {"condition_area": 56 * 56}),
+    "tiny": ("tiny", {}),
+    "worded": ("worded", {}),
 }
 
 
 def policy_of(models: Path, name: str, **options: Any) -> Any:
-    """The policy of a tiny pipeline."""
+    """The policy of a case: of a tiny pipeline, or with weights of its own."""
     family, own = CASES[name]
     entry = FAMILIES[family]
-    config = entry.config.model_validate_json(json.dumps({"path": str(models / name), **own, **options}))
+    place = {"path": str(models / name)} if entry.pretrained else {}
+    config = entry.config.model_validate_json(json.dumps({**place, **own, **options}))
     return entry.build(config)
 
 

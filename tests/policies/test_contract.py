@@ -1,4 +1,7 @@
-"""What every policy family keeps; a new family joins by an entry in `pipelines.CASES`."""
+"""What every policy family keeps; a new family joins by an entry in `pipelines.CASES` and its name here.
+
+"worded" is the family that docs/extending/policies.md adds.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from burnish.policies.snapshot import load_adapter, load_base, save_adapter, sav
 from burnish.policies.steps import transition
 
 NAMES = ("kontext", "flux2", "qwen2509", "qwen2511")
+EVERY = (*NAMES, "tiny", "worded")
 ADAPTER = AdapterConfig(rank=4, alpha=6.0, target_modules=("to_q", "to_v", "to_out.0"))
 SDE = SamplerSpec("flow_sde", 3, eta=0.7, schedule="model")
 
@@ -28,6 +32,12 @@ SDE = SamplerSpec("flow_sde", 3, eta=0.7, schedule="model")
 @pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(params=EVERY)
+def anyone(request: pytest.FixtureRequest, tiny_models: Path, pipelines: Any, worded: Any) -> Any:
+    """A maker of the same policy, for every family."""
+    return lambda: pipelines.policy_of(tiny_models, request.param)
 
 
 def adapted(policy: Any) -> Any:
@@ -39,29 +49,33 @@ def adapted(policy: Any) -> Any:
     return policy
 
 
-def test_it_is_a_policy_with_a_schedule_and_guidance(tiny_models: Path, pipelines: Any, name: str) -> None:
+def test_it_is_a_policy(anyone: Any) -> None:
+    assert isinstance(anyone(), Policy)
+
+
+def test_a_pretrained_one_has_a_schedule_and_guidance(tiny_models: Path, pipelines: Any, name: str) -> None:
     policy = pipelines.policy_of(tiny_models, name)
-    assert isinstance(policy, Policy) and isinstance(policy, HasSchedule) and isinstance(policy, HasGuidance)
+    assert isinstance(policy, HasSchedule) and isinstance(policy, HasGuidance)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_velocity_has_the_shape_of_the_latents(tiny_models: Path, pipelines: Any, name: str, count: int) -> None:
-    policy = pipelines.policy_of(tiny_models, name)
+def test_velocity_has_the_shape_of_the_latents(anyone: Any, pipelines: Any, count: int) -> None:
+    policy = anyone()
     conditions = policy.encode(pipelines.example_of(count, reference_size=(32, 48)))
     latents = pipelines.noise_of(policy, conditions).expand(2, -1, -1)
     velocity = policy.velocity(latents, torch.full((2,), 0.5), [conditions] * 2)
     assert velocity.shape == latents.shape and velocity.dtype is torch.float32
 
 
-def test_every_reference_changes_the_velocity(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy = pipelines.policy_of(tiny_models, name)
+def test_every_reference_changes_the_velocity(anyone: Any, pipelines: Any) -> None:
+    policy = anyone()
     few, more = (policy.encode(pipelines.example_of(n)) for n in (1, 2))
     latents, sigma = pipelines.noise_of(policy, few), torch.tensor([0.5])
     assert not torch.equal(policy.velocity(latents, sigma, [few]), policy.velocity(latents, sigma, [more]))
 
 
-def test_an_example_without_an_image_is_generated_or_refused(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy = pipelines.policy_of(tiny_models, name)
+def test_an_example_without_an_image_is_generated_or_refused(anyone: Any, pipelines: Any) -> None:
+    policy = anyone()
     if FAMILIES[policy.family].needs_image:
         with pytest.raises(DataError, match="'one' has none"):
             policy.encode(pipelines.example_of(2, image=False))
@@ -71,23 +85,23 @@ def test_an_example_without_an_image_is_generated_or_refused(tiny_models: Path, 
     assert policy.decode(policy.velocity(latents, torch.ones(1), [conditions]), conditions).shape == (1, 3, 64, 64)
 
 
-def test_the_target_is_no_part_of_the_conditions(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy, example = pipelines.policy_of(tiny_models, name), pipelines.example_of(1)
+def test_the_target_is_no_part_of_the_conditions(anyone: Any, pipelines: Any) -> None:
+    policy, example = anyone(), pipelines.example_of(1)
     one, other = policy.encode(example), policy.encode(replace(example, target=None))
     assert all(np.array_equal(one.arrays[key], other.arrays[key]) for key in one.arrays)
 
 
-def test_the_region_marks_the_tokens_under_the_mask(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy = pipelines.policy_of(tiny_models, name)
+def test_the_region_marks_the_tokens_under_the_mask(anyone: Any, pipelines: Any) -> None:
+    policy = anyone()
     region = policy.encode(pipelines.example_of(0)).arrays["region"]
-    side = 64 // policy.token
+    side = int(region.shape[0] ** 0.5)
     expected = np.zeros((side, side))
     expected[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 1
     assert np.array_equal(region.max(axis=1).reshape(side, side), expected)
 
 
-def test_rows_do_not_know_who_shares_their_batch(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy = pipelines.policy_of(tiny_models, name)
+def test_rows_do_not_know_who_shares_their_batch(anyone: Any, pipelines: Any) -> None:
+    policy = anyone()
     conditions = policy.encode(pipelines.example_of(1))
     latents = torch.cat([pipelines.noise_of(policy, conditions, seed=seed) for seed in range(4)])
     with torch.inference_mode():
@@ -96,16 +110,40 @@ def test_rows_do_not_know_who_shares_their_batch(tiny_models: Path, pipelines: A
     assert torch.equal(straight, turned)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_another_process_replays_the_log_probability_exactly(
+def test_another_process_replays_the_log_probability_exactly_for_every_family(anyone: Any, pipelines: Any) -> None:
+    assert_replayed(adapted(anyone()), adapted(anyone()), pipelines)
+
+
+def test_the_conditions_carry_the_instruction_where_it_is_read(anyone: Any, pipelines: Any) -> None:
+    policy, example = anyone(), pipelines.example_of(1)
+    one, other = policy.encode(example), policy.encode(replace(example, instruction="Remove the letters."))
+    same = all(np.array_equal(one.arrays[key], other.arrays[key]) for key in one.arrays)
+    assert same == (policy.family == "tiny")
+
+
+def test_a_base_comes_back_with_its_weights(anyone: Any, tmp_path: Path) -> None:
+    policy = anyone()
+    digest = save_base(policy, tmp_path)
+    loaded = load_base(tmp_path)
+    assert type(loaded) is type(policy) and base_digest(loaded.module) == digest and not loaded.module.training
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_another_process_replays_it_exactly_in_bfloat16(
     tiny_models: Path, pipelines: Any, name: str, dtype: str
 ) -> None:
     sampler = adapted(pipelines.policy_of(tiny_models, name, dtype=dtype))
     learner = adapted(pipelines.policy_of(tiny_models, name, dtype=dtype))
+    assert_replayed(sampler, learner, pipelines)
+
+
+def assert_replayed(sampler: Any, learner: Any, pipelines: Any) -> None:
+    """What the sampler drew has the same log-probability for the learner, bit for bit."""
+    spec = SDE if isinstance(sampler, HasSchedule) else replace(SDE, schedule="static")
     conditions = sampler.encode(pipelines.example_of(1))
     start = pipelines.noise_of(sampler, conditions)
     path = integrate(
-        sampler, [conditions], sampler=SDE, start=start, sde_steps=(0, 1), step_noise=lambda step: start.flip(1)
+        sampler, [conditions], sampler=spec, start=start, sde_steps=(0, 1), step_noise=lambda step: start.flip(1)
     )
     for place in (0, 1):
         replayed = replayed_log_prob(learner, conditions, path, place)
@@ -129,8 +167,8 @@ def replayed_log_prob(policy: Any, conditions: Any, path: Any, place: int) -> to
     return step.log_prob.detach()
 
 
-def test_the_frozen_copy_equals_the_adapter_until_that_moves(tiny_models: Path, pipelines: Any, name: str) -> None:
-    policy = adapted(pipelines.policy_of(tiny_models, name))
+def test_the_frozen_copy_equals_the_adapter_until_that_moves(anyone: Any, pipelines: Any) -> None:
+    policy = adapted(anyone())
     before = {key: p.requires_grad for key, p in policy.module.named_parameters()}
     add_reference(policy.module, ADAPTER)
     conditions = policy.encode(pipelines.example_of(1))
