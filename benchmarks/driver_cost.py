@@ -105,6 +105,10 @@ class FakeLearner:
         return {**numbers, "grad_norm": 1.0, "lr": 1e-3, "updates": 2.0, "skipped_updates": 0.0}
 
     @fake
+    def num_shards(self) -> int:
+        """One."""
+        return 1
+
     def publish(self) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
         """The next version, weights of the real size."""
         return PolicyVersion(self._updates, f"{self._updates:064d}"), self._state

@@ -79,6 +79,10 @@ class Learner:
         self._updates += 1
         return {"grad_norm": 1.0, "lr": 1e-3, "updates": 2.0, "skipped_updates": 0.0}
 
+    def num_shards(self) -> int:
+        """One."""
+        return 1
+
     def publish(self) -> tuple[PolicyVersion, dict[str, Any]]:
         """The next version."""
         return PolicyVersion(self._updates, f"{self._updates:064d}"), {}

@@ -59,9 +59,14 @@ def _geometry(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _pretrained(recipe: Recipe) -> Iterator[Problem]:
-    """The weights of a pretrained pipeline stay as they are; what is trained is an adapter on them."""
-    if recipe.policy.family != "tiny" and "sft" in recipe.stages and recipe.sft.trains != "adapter":
-        yield Problem("sft.trains", recipe.sft.trains, f"adapter, for the family {recipe.policy.family}")
+    """What is trained has to be what the stage before left, and what the rollouts can take."""
+    if recipe.grpo.trains == "all":
+        if "sft" in recipe.stages and recipe.sft.trains == "adapter":
+            yield Problem("grpo.trains", "all after an adapter", "adapter, or sft.trains all")
+        if recipe.rollouts.fold_adapter:
+            yield Problem("rollouts.fold_adapter", "true with grpo.trains all", "false: there is no adapter to fold")
+        if recipe.grpo.adapter.start_from:
+            yield Problem("grpo.adapter.start_from", "with grpo.trains all", "null, or grpo.trains adapter")
     if recipe.grpo.adapter.start_from and "sft" in recipe.stages and recipe.sft.trains == "all":
         yield Problem("grpo.adapter.start_from", "with sft.trains all", "sft.trains adapter, or only the grpo stage")
     if recipe.policy.family == "tiny" and recipe.grpo.sampler.schedule == "model":

@@ -62,7 +62,7 @@ class Chosen:
 
     def weights(self) -> tuple[PolicyVersion, Mapping[str, np.ndarray]]:
         """Version and trained weights; for the base those of an adapter that changes nothing yet."""
-        start = load_start(self.base, self.recipe.grpo.adapter)
+        start = load_start(self.base, self.recipe.grpo.trained_adapter)
         if self.checkpoint is None:
             held = export_state(start.policy.module)
             return PolicyVersion(0, policy_digest(start.base, held)), held

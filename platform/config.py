@@ -81,10 +81,20 @@ class GrpoStage(BaseModel):
     examples_per_iteration: int = Field(default=8, description="groups an iteration", ge=1)
     group_size: int = Field(default=16, description="G, samples of one example", ge=2)
     sampler: SamplerConfig = Field(default=SamplerConfig(), description="how trajectories are integrated")
-    adapter: AdapterConfig = Field(default=AdapterConfig(), description="what is trained")
+    trains: Literal["adapter", "all"] = Field(
+        default="adapter",
+        description="an adapter, or all weights: then the learner keeps float32 masters, a frozen copy for KL and its "
+        "checkpoints hold the whole model",
+    )
+    adapter: AdapterConfig = Field(default=AdapterConfig(), description="the adapter, where it is what is trained")
     advantages: AdvantageConfig = Field(default=AdvantageConfig(), description="how rewards become advantages")
     dar: DarConfig = Field(default=DarConfig(), description="how hard groups are weighted")
     update: GrpoConfig = Field(default=GrpoConfig(), description="objective, KL, batches, optimiser")
+
+    @property
+    def trained_adapter(self) -> AdapterConfig | None:
+        """The adapter that is trained; None where all weights are."""
+        return self.adapter if self.trains == "adapter" else None
 
 
 class RewardsConfig(RubricConfig):

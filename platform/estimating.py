@@ -24,7 +24,7 @@ from burnish.policies.lora import add_adapter, trainable
 from burnish.policies.snapshot import new_policy
 
 ADAM_BYTES = 4 + 4 + 8
-"""Bytes a trained number: itself, its gradient and two moments, all float32."""
+"""Bytes a trained number beyond the model's own: a master, its gradient and two moments, all float32."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def estimate(recipe: Recipe, *, references: int = 1) -> Estimate:
         weights = sum(p.numel() * p.element_size() for p in module.parameters()) + frozen
         trained = sum(p.numel() for p in trainable(module).values())
         total = sum(p.numel() for p in module.parameters())
-        phases = _phases(recipe, policy, conditions, weights, trained)
+        phases = _phases(recipe, policy, conditions, weights)
     geometry = conditions.geometry
     images = ((geometry.height, geometry.width), *geometry.references)
     return Estimate(total - trained, trained, images, phases)
@@ -103,27 +103,29 @@ def _policy(recipe: Recipe, references: int) -> Iterator[tuple[Any, Conditions, 
         yield policy, conditions, frozen_bytes(Path(config.path), config.dtype)
 
 
-def _phases(recipe: Recipe, policy: Any, conditions: Conditions, weights: int, trained: int) -> tuple[Phase, ...]:
+def _phases(recipe: Recipe, policy: Any, conditions: Conditions, weights: int) -> tuple[Phase, ...]:
     grpo, update = recipe.grpo, recipe.grpo.update
     checkpointing = bool(getattr(recipe.policy.config, "gradient_checkpointing", False))
     found = []
     if "sft" in recipe.stages and recipe.sft.steps:
         rows = recipe.sft.micro_batch
-        with _trained(policy.module, everything=recipe.sft.trains == "all") as numbers:
+        with _trained(policy.module, everything=recipe.sft.trains == "all") as (numbers, lifted):
             cost = training(policy, conditions, rows=rows, guided=False, checkpointing=checkpointing)
-        memory = weights + numbers * ADAM_BYTES + cost.bytes
+        memory = weights + lifted + numbers * ADAM_BYTES + cost.bytes
         flops = cost.flops * recipe.sft.batch // rows
         found.append(Phase("fine-tuning step", memory, flops, recipe.sft.steps, recipe.learners.ranks))
     if "grpo" in recipe.stages:
         samples = grpo.examples_per_iteration * grpo.group_size
-        rows = recipe.rollouts.sample_batch
+        rows, whole = recipe.rollouts.sample_batch, grpo.trains == "all"
         cost = sampling(policy, conditions, rows=rows)
         flops = cost.flops * samples * grpo.sampler.num_steps // rows
-        memory = weights + 4 * trained + cost.bytes
-        found.append(Phase("sampling", memory, flops, grpo.iterations, recipe.rollouts.workers))
-        cost = _update(recipe, policy, conditions, checkpointing)
+        with _trained(policy.module, everything=whole) as (numbers, lifted):
+            memory = weights + lifted + 4 * numbers + cost.bytes
+            found.append(Phase("sampling", memory, flops, grpo.iterations, recipe.rollouts.workers))
+            cost = _update(recipe, policy, conditions, checkpointing)
         flops = cost.flops * samples * grpo.sampler.num_train_steps * update.updates_per_iteration
-        memory = weights + trained * (ADAM_BYTES + 4 * update.ema.enabled) + cost.bytes
+        copies = update.ema.enabled + (whole and update.kl.beta > 0.0)
+        memory = weights + lifted + numbers * (ADAM_BYTES + 4 * copies) + cost.bytes
         found.append(Phase("update", memory, flops // update.micro_batch, grpo.iterations, recipe.learners.ranks))
     return tuple(found)
 
@@ -138,12 +140,13 @@ def _update(recipe: Recipe, policy: Any, conditions: Conditions, checkpointing: 
 
 
 @contextmanager
-def _trained(module: torch.nn.Module, *, everything: bool) -> Iterator[int]:
-    """How many numbers are trained inside: the adapter's, or all weights and no adapter."""
+def _trained(module: torch.nn.Module, *, everything: bool) -> Iterator[tuple[int, int]]:
+    """Inside, the adapter is trained, or all weights and no adapter: (how many numbers, bytes to make them float32)."""
     flags = {parameter: parameter.requires_grad for parameter in module.parameters()}
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" not in name if everything else flags[parameter])
-    yield sum(p.numel() for p in trainable(module).values())
+    held = trainable(module).values()
+    yield sum(p.numel() for p in held), sum(p.numel() * (4 - p.element_size()) for p in held)
     for parameter, flag in flags.items():
         parameter.requires_grad_(flag)
 

@@ -25,7 +25,7 @@ from burnish.policies.folding import merge_adapter
 from burnish.policies.interchange import COMFYUI, DIFFSYNTH, adapter_of, save_lora, start_adapter
 from burnish.policies.lora import AdapterConfig, add_adapter, import_state
 from burnish.policies.lora_files import read_lora
-from burnish.policies.snapshot import load_adapter, load_base
+from burnish.policies.snapshot import WEIGHTS_FILE, load_base, load_start, load_trained
 
 DIFFUSERS, MERGED = "diffusers", "merged"
 MAX_DIFFERENCE = {DIFFUSERS: 1e-6, COMFYUI: 1e-5, DIFFSYNTH: 1e-5, MERGED: 1e-5}
@@ -39,11 +39,12 @@ class Exported:
     """A policy outside its run.
 
     Args:
-        path: directory with base/, adapter/, snapshot.json and manifest.json.
+        path: directory with base/, what was trained, snapshot.json and manifest.json.
         checkpoint: which commit it was.
         policy_digest: which weights.
         difference: largest |difference| of velocity between the run's policy and the export in plain diffusers.
         effect: largest |difference| of velocity that the adapter makes.
+        trained: what holds the trained weights: the adapter's folder, or the file with all weights.
         others: further format -> its file or folder below `path`, and the difference after reading it back.
     """
 
@@ -52,6 +53,7 @@ class Exported:
     policy_digest: str
     difference: float
     effect: float
+    trained: str = "adapter/"
     others: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -63,8 +65,8 @@ class Exported:
         """For people."""
         lines = [
             f"{self.path}: {self.checkpoint} of {run}, policy {self.policy_digest[:12]}",
-            f"the adapter changes velocity by up to {self.effect:.2g}; read back, the largest difference is",
-            f"  {self.difference:.2g}  adapter/ in plain diffusers",
+            f"training changed velocity by up to {self.effect:.2g}; read back, the largest difference is",
+            f"  {self.difference:.2g}  {self.trained} in plain diffusers",
             *(f"  {found:.2g}  {path} ({kind})" for kind, (path, found) in self.others.items()),
         ]
         return "\n".join(lines)
@@ -82,9 +84,9 @@ class _Export:
         self._chosen, self._folder = chosen, folder
         self._example: Example = recipe_source(chosen.recipe).example("dev", 0)
         self._config: AdapterConfig = chosen.recipe.grpo.adapter
+        self._whole = chosen.recipe.grpo.trains == "all"
         self.version, state = chosen.weights()
-        self._own: Any = load_base(chosen.base)
-        add_adapter(self._own.module, self._config)
+        self._own: Any = load_start(chosen.base, chosen.recipe.grpo.trained_adapter).policy
         import_state(self._own.module, state)
         self.effect = self._difference(load_base(chosen.base))
 
@@ -96,10 +98,13 @@ class _Export:
         chosen, folder = self._chosen, self._folder
         assert chosen.checkpoint is not None
         shutil.copytree(chosen.base, folder / BASE, ignore=shutil.ignore_patterns("manifest.json"))
-        shutil.copytree(chosen.checkpoint / "adapter", folder / "adapter")
+        if self._whole:
+            shutil.copyfile(chosen.checkpoint / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+        else:
+            shutil.copytree(chosen.checkpoint / "adapter", folder / "adapter")
         shutil.copyfile(chosen.checkpoint / "snapshot.json", folder / "snapshot.json")
         plain = load_base(folder / BASE)
-        load_adapter(plain.module, folder / "adapter")
+        load_trained(plain.module, folder, whole=self._whole)
         return self._proved(DIFFUSERS, plain)
 
     def lora(self, kind: str) -> tuple[str, float]:
@@ -114,10 +119,11 @@ class _Export:
         return name, self._proved(kind, plain)
 
     def merged(self, kind: str) -> tuple[str, float]:
-        """The transformer with the adapter in its weights, as `from_pretrained` reads it."""
+        """The transformer with the adapter in its weights, or its trained float32 weights, for `from_pretrained`."""
         plain = load_base(self._chosen.base)
-        load_adapter(plain.module, self._folder / "adapter")
-        merge_adapter(plain.module)
+        load_trained(plain.module, self._folder, whole=self._whole)
+        if not self._whole:
+            merge_adapter(plain.module)
         plain.module.save_pretrained(self._folder / "merged", safe_serialization=True)
         back = type(plain.module).from_pretrained(self._folder / "merged", use_safetensors=True, local_files_only=True)
         plain.module.load_state_dict(back.state_dict())
@@ -158,6 +164,9 @@ def export_run(run: Run, *, to: Path, name: str | None, formats: Sequence[str] =
         raise ConfigError("export refused", [Problem("--to", str(to), "a directory that does not exist")])
     if chosen.checkpoint is None:
         raise ConfigError("nothing to export", [Problem("RUN", run.id, "a run with a checkpoint of its grpo stage")])
+    adapters = sorted(set(formats) & {COMFYUI, DIFFSYNTH})
+    if adapters and chosen.recipe.grpo.trains == "all":
+        raise ConfigError("export refused", [Problem("--format", ", ".join(adapters), MERGED, "there is no adapter")])
     to.parent.mkdir(parents=True, exist_ok=True)
     aside = to.with_name(f".tmp-{to.name}-{os.getpid()}")
     aside.mkdir()
@@ -170,4 +179,5 @@ def export_run(run: Run, *, to: Path, name: str | None, formats: Sequence[str] =
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     version: PolicyVersion = export.version
-    return Exported(to, chosen.name, version.digest, difference, export.effect, others)
+    trained = WEIGHTS_FILE if chosen.recipe.grpo.trains == "all" else "adapter/"
+    return Exported(to, chosen.name, version.digest, difference, export.effect, trained, others)

@@ -20,7 +20,7 @@ from burnish.data.records import Example, Group, PolicyVersion, UpdatePlan
 from burnish.data.sources import reader_chunks
 from burnish.learners.engine import join_ranks, leave_ranks
 from burnish.learners.engines import engine_factory
-from burnish.learners.learner import Learner
+from burnish.learners.learner import Learner, Reference
 from burnish.learners.sft_trainer import SftTrainer
 from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
@@ -28,20 +28,26 @@ from burnish.platform.checkpoints import commit, load_tensors, save_tensors
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
+from burnish.platform.sync import shard_names, shards_of
 from burnish.policies.digests import arrays_digest, base_digest, policy_digest
-from burnish.policies.lora import AdapterConfig, adapter_disabled, reference_active, trainable
+from burnish.policies.lora import adapter_disabled, reference_active, trainable
 from burnish.policies.lora_files import starting_adapter
 from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
-    load_adapter,
+    Start,
     load_base,
     load_start,
+    load_trained,
     new_policy,
     save_adapter,
     save_base,
     save_start,
     snapshot_record,
 )
+from burnish.policies.whole import Types, frozen_copy, settle, standing_in, train_whole
+
+Published = tuple[PolicyVersion | dict[str, np.ndarray], ...]
+"""A version, then its weights in shards."""
 
 
 class LearnerWorker:
@@ -60,6 +66,7 @@ class LearnerWorker:
         self._world = world
         self._source = recipe_source(recipe)
         self._base = ""
+        self._types: Types = {}
         self._policy: Any = None
         self._trainer: Trainer | None = None
         join_ranks(rank=rank, world=world, address=address)
@@ -72,6 +79,8 @@ class LearnerWorker:
         policy = new_policy(recipe.policy.config)
         if config.trains == "adapter":
             starting_adapter(policy.module, recipe.grpo.adapter)
+        else:
+            self._types = train_whole(policy.module)
         num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
         make = engine_factory(
             recipe.learners.engine,
@@ -112,6 +121,7 @@ class LearnerWorker:
         trainer, policy = self._trainer, self._policy or new_policy(self._recipe.policy.config)
         if trainer is not None:
             _restore(policy, trainer.averaged() or trainer.publish())
+            settle(policy.module, self._types)
         elif self._recipe.grpo.adapter.start_from is not None:
             starting_adapter(policy.module, self._recipe.grpo.adapter)
         if self._rank == 0:
@@ -122,7 +132,7 @@ class LearnerWorker:
         """The base; where there is an adapter already, the untouched weights and the adapter beside them."""
         adapted = any(".lora_" in name for name, _ in policy.module.named_parameters())
         clean = new_policy(self._recipe.policy.config) if adapted and policy.family == "tiny" else policy
-        save_base(clean, path)
+        save_base(clean, path, whole=self._trainer is not None and not adapted)
         if adapted:
             save_start(policy, path)
 
@@ -131,9 +141,9 @@ class LearnerWorker:
     def begin_grpo(self, base: Path, checkpoint: Path | None) -> str:
         """Put an adapter on the base and build the learner; returns the base's digest."""
         recipe, config = self._recipe, self._recipe.grpo
-        start = load_start(base, config.adapter, reference=True)
+        start = load_start(base, config.trained_adapter, reference=True)
         policy, digest = start.policy, start.base
-        reference = reference_active if start.continued else adapter_disabled
+        reference = self._reference(start)
         num_micro = grpo_micro_batches(
             config.examples_per_iteration,
             group_size=config.group_size,
@@ -153,7 +163,7 @@ class LearnerWorker:
             policy,
             make,
             config.update,
-            reference=lambda: reference(policy.module),
+            reference=reference,
             sample_batch=recipe.rollouts.sample_batch,
             folded=recipe.rollouts.fold_adapter,
             rank=self._rank,
@@ -161,6 +171,17 @@ class LearnerWorker:
         )
         self._hold(policy, learner, base=digest, checkpoint=checkpoint)
         return digest
+
+    def _reference(self, start: Start) -> Reference | None:
+        """What turns the policy into the one that the stage started from: its adapter off, a copy of it, or of all."""
+        policy = start.policy
+        if self._recipe.grpo.trains == "adapter":
+            active = reference_active if start.continued else adapter_disabled
+            return lambda: active(policy.module)
+        if not self._recipe.grpo.update.kl.beta:
+            return None
+        frozen = frozen_copy(policy.module)
+        return lambda: standing_in(policy, frozen)
 
     def update(self, plan: UpdatePlan, *groups: Group) -> dict[str, float]:
         """One iteration's optimiser steps; see `Learner.update`."""
@@ -170,17 +191,24 @@ class LearnerWorker:
         fail_point("learn")
         return metrics
 
-    def publish(self) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
-        """The trained weights and which version they are."""
-        assert self._trainer is not None
-        state = self._trainer.publish()
-        return PolicyVersion(self._trainer.counters["iterations"], policy_digest(self._base, state)), state
+    def num_shards(self) -> int:
+        """In how many parts the trained weights are published."""
+        sizes = {n: 4 * getattr(p, "ds_numel", p.numel()) for n, p in trainable(self._policy.module).items()}
+        return len(shard_names(sizes))
 
-    def published(self, checkpoint: Path) -> tuple[PolicyVersion, dict[str, np.ndarray]]:
+    def publish(self) -> Published:
+        """Which version the trained weights are, and these in shards; rank 0's are read, so only it hands them on."""
+        assert self._trainer is not None
+        return self._in_shards(self._trainer.counters["iterations"], self._trainer.publish())
+
+    def published(self, checkpoint: Path) -> Published:
         """What an earlier, verified commit had published; the trained weights stay as they are."""
         state = read_state(checkpoint)
-        version = PolicyVersion(state.counters["iterations"], policy_digest(self._base, state.weights))
-        return version, dict(state.weights)
+        return self._in_shards(state.counters["iterations"], dict(state.weights))
+
+    def _in_shards(self, number: int, state: dict[str, np.ndarray]) -> Published:
+        version, shards = PolicyVersion(number, policy_digest(self._base, state)), shards_of(state)
+        return version, *(shard if self._rank == 0 else {} for shard in shards)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -197,21 +225,21 @@ class LearnerWorker:
         digests = {"policy_digest": policy_digest(self._base, state.weights), "state_digest": _state_digest(state)}
         if self._rank == 0:
             record = {**driver, "counters": dict(state.counters), **digests}
-            adapter = self._recipe.grpo.adapter if isinstance(self._trainer, Learner) else None
-            commit(parent, name, lambda path: self._write(path, state, record, adapter))
+            commit(parent, name, lambda path: self._write(path, state, record))
         return digests
 
-    def _write(self, path: Path, state: TrainerState, record: Mapping[str, Any], adapter: AdapterConfig | None) -> None:
+    def _write(self, path: Path, state: TrainerState, record: Mapping[str, Any]) -> None:
         policy = self._policy
         assert policy is not None
         save_tensors(path / "policy.safetensors", dict(state.weights))
         extra = {f"ema/{name}": value for name, value in state.ema.items()}
         save_tensors(path / "optimizer.safetensors", {**state.optimizer, **extra})
         (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
-        if adapter is None:
+        if not isinstance(self._trainer, Learner):
             return
-        save_adapter(policy.module, path / "adapter")
-        sampler = self._recipe.grpo.sampler
+        adapter, sampler = self._recipe.grpo.trained_adapter, self._recipe.grpo.sampler
+        if adapter is not None:
+            save_adapter(policy.module, path / "adapter")
         snapshot = snapshot_record(
             family=policy.family,
             base=self._base,
@@ -234,7 +262,7 @@ class LearnerWorker:
         """Largest difference of velocity between this policy and the exported adapter in plain diffusers."""
         assert self._policy is not None
         plain = load_base(base)
-        load_adapter(plain.module, checkpoint / "adapter")
+        load_trained(plain.module, checkpoint, whole=self._recipe.grpo.trains == "all")
         return velocity_difference(self._policy, plain, self._source.example("dev", 0))
 
     def close(self) -> None:

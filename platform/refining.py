@@ -65,7 +65,7 @@ def run_refiner(run: Run, *, name: str | None) -> Refiner:
         return load_refiner(chosen.checkpoint, base=chosen.base)
     training = chosen.recipe.grpo.sampler.spec
     sampler: SamplerSpec = replace(training, kind="ode", eta=0.0)
-    return Refiner(load_start(chosen.base, chosen.recipe.grpo.adapter).policy, sampler, chosen.recipe.refiner)
+    return Refiner(load_start(chosen.base, chosen.recipe.grpo.trained_adapter).policy, sampler, chosen.recipe.refiner)
 
 
 def exported_refiner(path: Path) -> Refiner:

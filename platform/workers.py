@@ -38,7 +38,7 @@ class RolloutWorker:
     def begin(self, base: Path) -> str:
         """Load the base and the adapter that training starts from; returns the base's digest."""
         recipe = self._recipe
-        start = load_start(base, recipe.grpo.adapter)
+        start = load_start(base, recipe.grpo.trained_adapter)
         self._rollouter = Rollouter(
             start.policy,
             base=start.base,
@@ -56,9 +56,9 @@ class RolloutWorker:
             raise InfrastructureError("this rollout worker has no policy yet: it was restarted")
         return self._rollouter
 
-    def load(self, version: PolicyVersion, state: Mapping[str, np.ndarray]) -> tuple[int, str]:
-        """Take published weights; see `Rollouter.load`."""
-        held = self._ready().load(version, state)
+    def load(self, version: PolicyVersion, *shards: Mapping[str, np.ndarray]) -> tuple[int, str]:
+        """Take published weights, in shards; see `Rollouter.load`."""
+        held = self._ready().load(version, {name: array for shard in shards for name, array in shard.items()})
         fail_point("sync")
         return held
 

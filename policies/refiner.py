@@ -17,11 +17,12 @@ import numpy as np
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
 from burnish.data.regions import Region
-from burnish.policies.digests import base_digest
+from burnish.policies.digests import base_digest, policy_digest
+from burnish.policies.lora import export_state
 from burnish.policies.pieces import Focus, RefinerConfig
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import OnStep, keyed_noise, render
-from burnish.policies.snapshot import FORMAT_VERSION, load_adapter, load_base
+from burnish.policies.snapshot import FORMAT_VERSION, adapted_digest, load_base, load_trained
 
 
 class Refiner:
@@ -75,7 +76,7 @@ class SnapshotRecord:
     family: str
     base_digest: str
     policy_digest: str
-    adapter: dict[str, Any]
+    adapter: dict[str, Any] | None
     sampler: SamplerSpec
     refiner: RefinerConfig
 
@@ -96,7 +97,7 @@ def read_snapshot(snapshot: Path) -> SnapshotRecord:
             family=str(record["family"]),
             base_digest=str(record["base_digest"]),
             policy_digest=str(record["policy_digest"]),
-            adapter=dict(record["adapter"]),
+            adapter=None if record["adapter"] is None else dict(record["adapter"]),
             sampler=SamplerSpec(**record["sampler"]),
             refiner=RefinerConfig(**record["refiner"]),
         )
@@ -106,11 +107,21 @@ def read_snapshot(snapshot: Path) -> SnapshotRecord:
         raise CheckpointError("snapshot not readable", [Problem(str(file), str(error), "a snapshot")]) from error
 
 
+def loaded_digest(snapshot: Path, refiner: Refiner) -> str:
+    """`policy_digest` of what `load_refiner` made of a snapshot."""
+    record = read_snapshot(snapshot)
+    if record.adapter is not None:
+        return adapted_digest(refiner.policy.module)
+    return policy_digest(record.base_digest, export_state(refiner.policy.module))
+
+
 def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner:
     """The refiner of a snapshot: base and adapter by diffusers' own loader, sampler and crop as snapshot.json says.
 
+    Where all weights were trained, those of `policy.safetensors` take the place of the adapter.
+
     Args:
-        snapshot: directory with `snapshot.json` and `adapter/`, already verified.
+        snapshot: directory with `snapshot.json` and what was trained, already verified.
         base: directory of the base, already verified.
         adapted: False leaves the adapter out: the base alone, sampled as the snapshot says.
 
@@ -124,5 +135,5 @@ def load_refiner(snapshot: Path, *, base: Path, adapted: bool = True) -> Refiner
     if found != record.base_digest:
         raise CheckpointError("snapshot of another base", [Problem(str(base), found[:12], record.base_digest[:12])])
     if adapted:
-        load_adapter(policy.module, snapshot / "adapter")
+        load_trained(policy.module, snapshot, whole=record.adapter is None)
     return Refiner(policy, sampler, config)

@@ -16,10 +16,13 @@ from burnish.data.records import SamplerSpec
 from burnish.policies.digests import base_digest, bytes_of, policy_digest
 from burnish.policies.families import FAMILIES, LORA_WRITERS, family_of
 from burnish.policies.lora import ADAPTER, AdapterConfig, add_adapter, add_reference, export_state, import_state
+from burnish.policies.whole import train_whole
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 FORMAT_VERSION = 1
 START_FILE = "start.safetensors"
+WEIGHTS_FILE = "policy.safetensors"
+"""A checkpoint's trained arrays by name, float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +50,20 @@ def new_policy(config: Any) -> Any:
     return family_of(config).build(config)
 
 
-def save_base(policy: Any, path: Path) -> str:
+def save_base(policy: Any, path: Path, *, whole: bool = False) -> str:
     """Write what `load_base` needs; returns the base digest.
 
-    A policy with weights of its own is written whole. Of a pretrained one only the place and the digest are: a run does
-    not copy 24 GB.
+    A policy with weights of its own is written whole. Of a pretrained one only the place and the digest are, unless its
+    weights were trained (`whole`): a run does not copy 24 GB that it did not change.
     """
     described = {"family": policy.family, "config": policy.config.model_dump(mode="json")}
     digest = base_digest(policy.module)
-    if FAMILIES[policy.family].pretrained:
+    pretrained = FAMILIES[policy.family].pretrained
+    if pretrained:
         place = Path(policy.config.path)
         described["config"]["path"] = str(place.resolve()) if place.is_dir() else policy.config.path
         described["base_digest"] = digest
-    else:
+    if whole or not pretrained:
         policy.module.save_pretrained(path / "transformer", safe_serialization=True)
     (path / "policy.json").write_text(json.dumps(described))
     return digest
@@ -80,6 +84,8 @@ def load_base(path: Path) -> Any:
     policy: Any = family.build(config)
     if not family.pretrained:
         return _with_weights(policy, path)
+    if (path / "transformer").is_dir():
+        policy.module.load_state_dict(_module(policy, path).state_dict())
     found = base_digest(policy.module)
     if found != described["base_digest"]:
         problem = Problem("policy.path", found[:12], described["base_digest"][:12], "the weights the run started from")
@@ -89,10 +95,13 @@ def load_base(path: Path) -> Any:
 
 def _with_weights(policy: Any, path: Path) -> Any:
     """The policy again, over the module that `save_base` wrote whole."""
-    module = type(policy.module).from_pretrained(
+    return type(policy)(_module(policy, path).eval(), policy.config)
+
+
+def _module(policy: Any, path: Path) -> Any:
+    return type(policy.module).from_pretrained(
         path / "transformer", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
     )
-    return type(policy)(module.eval(), policy.config)
 
 
 def save_start(policy: Any, path: Path) -> None:
@@ -100,16 +109,19 @@ def save_start(policy: Any, path: Path) -> None:
     save_file({name: torch.from_numpy(value) for name, value in export_state(policy.module).items()}, path / START_FILE)
 
 
-def load_start(path: Path, config: AdapterConfig, *, reference: bool = False) -> Start:
+def load_start(path: Path, config: AdapterConfig | None, *, reference: bool = False) -> Start:
     """The base with the adapter that training starts from: the fine-tuned one where there is one, else a fresh one.
 
     Args:
         path: the base's folder, verified.
-        config: shape of the adapter.
+        config: shape of the adapter; None = all weights are trained, and there is none.
         reference: keep a frozen second copy of a fine-tuned adapter, for the KL term.
     """
     policy = load_base(path)
     digest = base_digest(policy.module)
+    if config is None:
+        train_whole(policy.module)
+        return Start(policy, digest, continued=False)
     add_adapter(policy.module, config)
     continued = (path / START_FILE).is_file()
     if continued:
@@ -141,12 +153,27 @@ def load_adapter(module: Any, path: Path) -> None:
     module.load_lora_adapter(path, weight_name=ADAPTER_FILE, prefix="transformer", use_safetensors=True)
 
 
+def load_trained(module: Any, path: Path, *, whole: bool) -> None:
+    """Put what a checkpoint or an export trained onto the base: its adapter, or all weights as float32.
+
+    Args:
+        module: the base's.
+        path: directory with `adapter/`, or with `policy.safetensors`; verified.
+        whole: all weights were trained.
+    """
+    if not whole:
+        load_adapter(module, path / "adapter")
+        return
+    train_whole(module)
+    import_state(module, {name: value.numpy() for name, value in load_file(path / WEIGHTS_FILE).items()})
+
+
 def snapshot_record(
     *,
     family: str,
     base: str,
     policy: str,
-    adapter: AdapterConfig,
+    adapter: AdapterConfig | None,
     sampler: SamplerSpec,
     refiner: Mapping[str, Any],
     weights: str,
@@ -157,7 +184,7 @@ def snapshot_record(
         family: policy family.
         base: base digest.
         policy: policy digest.
-        adapter: how the adapter was made.
+        adapter: how the adapter was made; None = all weights were trained.
         sampler: the sampler that was evaluated and is to be served.
         refiner: crop, sizes and blending of `Refiner`.
         weights: "raw" or "ema".
@@ -167,7 +194,7 @@ def snapshot_record(
         "family": family,
         "base_digest": base,
         "policy_digest": policy,
-        "adapter": adapter.model_dump(mode="json", exclude={"start_from"}),
+        "adapter": None if adapter is None else adapter.model_dump(mode="json", exclude={"start_from"}),
         "sampler": asdict(sampler),
         "refiner": dict(refiner),
         "weights": weights,

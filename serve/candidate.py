@@ -69,7 +69,7 @@ def _checked(aside: Path, beside: ServedVersion) -> SnapshotRecord:
         got, wanted = getattr(record, name), getattr(present, name)
         if got != wanted:
             problems.append(Problem(f"snapshot.{name}", got[:80], wanted, "promote onto a server of the same base"))
-    rank = record.adapter.get("rank")
+    rank = (record.adapter or {}).get("rank")
     if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
         problems.append(Problem("snapshot.adapter.rank", repr(rank)[:80], f"1 to {MAX_RANK}"))
     if not 1 <= record.sampler.num_steps <= 100:

@@ -94,13 +94,17 @@ class Client:
         self, snapshot: Path, *, policy: str, canary: float = 0.0, lineage: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Upload the adapter of a snapshot's directory and take it live; needs the admin token."""
+        file = snapshot / "adapter" / "pytorch_lora_weights.safetensors"
+        if not file.is_file():
+            problem = Problem("snapshot", "no adapter: all weights were trained", "start a server with these weights")
+            raise ConfigError("only adapters are promoted", [problem])
         options = {"policy": policy, "canary": canary, "lineage": dict(lineage)}
         headers = {
             "x-burnish-options": _text(json.dumps(options).encode()),
             "x-burnish-snapshot": _text((snapshot / "snapshot.json").read_bytes()),
             "Content-Type": "application/octet-stream",
         }
-        with (snapshot / "adapter" / "pytorch_lora_weights.safetensors").open("rb") as stream:
+        with file.open("rb") as stream:
             return self._ask("POST", "/v1/admin/promote", data=stream, headers=headers, tries=1)
 
     def rollback(self, *, policy: str | None = None, reason: str = "asked for") -> dict[str, Any]:

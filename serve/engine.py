@@ -18,7 +18,7 @@ import numpy as np
 
 from burnish.data.errors import CheckpointError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
-from burnish.policies.refiner import Refiner, load_refiner
+from burnish.policies.refiner import Refiner, load_refiner, loaded_digest
 from burnish.policies.snapshot import adapted_digest
 from burnish.serve.versions import ServedVersion
 
@@ -67,7 +67,7 @@ def load_version(version: ServedVersion) -> Refiner:
         CheckpointError: not readable, of another base, or not the weights that its digest names.
     """
     refiner = load_refiner(Path(version.snapshot), base=Path(version.base), adapted=version.adapted)
-    found = adapted_digest(refiner.policy.module)
+    found = loaded_digest(Path(version.snapshot), refiner) if version.adapted else adapted_digest(refiner.policy.module)
     if found != version.digest:
         raise CheckpointError("not the weights that were promised", [Problem("digest", found, version.digest)])
     return refiner

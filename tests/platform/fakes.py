@@ -59,6 +59,10 @@ class FakeLearner:
         self.iterations += 1
         return dict(LEARNED)
 
+    def num_shards(self):
+        """One."""
+        return 1
+
     def publish(self):
         """(version, weights)."""
         return PolicyVersion(self.iterations, f"{self.iterations:064d}"), {}

@@ -13,6 +13,9 @@ OLD = PolicyVersion(3, "e" * 64)
 
 
 class FakeLearner:
+    def num_shards(self):
+        return 1
+
     def publish(self):
         return VERSION, {"w": 1.0}
 

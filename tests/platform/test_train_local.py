@@ -162,6 +162,7 @@ def test_a_finished_checkpoints_adapter_loads_in_plain_diffusers(smoke):
     learner = LearnerWorker(recipe, 0, None, 0, 1)
     learner.begin_grpo(smoke.path / "base", newest)
     _, weights = learner.publish()
+    assert learner.num_shards() == 1
     assert all((abs(array).max() > 0) for name, array in weights.items() if ".lora_B." in name)
     assert learner.verify_adapter(newest, smoke.path / "base") <= 1e-6
     learner.close()
