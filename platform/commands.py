@@ -23,12 +23,12 @@ from burnish.platform.config import Recipe, load_recipe
 from burnish.platform.console import number, table
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
-from burnish.platform.learning import read_state
 from burnish.platform.local import LocalExecutor
 from burnish.platform.manifest import load_verified
 from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
+from burnish.platform.trainer_state import read_state
 from burnish.platform.workers import RolloutWorker
 from burnish.policies.digests import policy_digest
 from burnish.policies.lora import export_state

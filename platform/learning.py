@@ -5,7 +5,6 @@ Rank 0 writes files; gathering weights is collective, so every rank takes part i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from burnish.data.errors import CheckpointError
 from burnish.data.records import Example, Group, PolicyVersion, UpdatePlan
 from burnish.data.sources import reader_chunks
 from burnish.learners.engine import join_ranks, leave_ranks
@@ -24,12 +22,13 @@ from burnish.learners.learner import Learner, Reference
 from burnish.learners.sft_trainer import SftTrainer
 from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
-from burnish.platform.checkpoints import commit, load_tensors, save_tensors
+from burnish.platform.checkpoints import commit
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
 from burnish.platform.sync import shard_names, shards_of
-from burnish.policies.digests import arrays_digest, base_digest, policy_digest
+from burnish.platform.trainer_state import read_state, state_digest, write_state
+from burnish.policies.digests import base_digest, policy_digest
 from burnish.policies.lora import adapter_disabled, reference_active, trainable
 from burnish.policies.lora_files import starting_adapter
 from burnish.policies.protocol import Policy
@@ -222,7 +221,7 @@ class LearnerWorker:
         """
         assert self._trainer is not None and self._policy is not None
         state = self._trainer.state()
-        digests = {"policy_digest": policy_digest(self._base, state.weights), "state_digest": _state_digest(state)}
+        digests = {"policy_digest": policy_digest(self._base, state.weights), "state_digest": state_digest(state)}
         if self._rank == 0:
             record = {**driver, "counters": dict(state.counters), **digests}
             commit(parent, name, lambda path: self._write(path, state, record))
@@ -231,9 +230,7 @@ class LearnerWorker:
     def _write(self, path: Path, state: TrainerState, record: Mapping[str, Any]) -> None:
         policy = self._policy
         assert policy is not None
-        save_tensors(path / "policy.safetensors", dict(state.weights))
-        extra = {f"ema/{name}": value for name, value in state.ema.items()}
-        save_tensors(path / "optimizer.safetensors", {**state.optimizer, **extra})
+        write_state(path, state)
         (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
         if not isinstance(self._trainer, Learner):
             return
@@ -280,29 +277,6 @@ def velocity_difference(one: Policy, other: Policy, example: Example) -> float:
     arguments = (latents, torch.tensor([0.25, 1.0]), [conditions] * 2)
     with torch.no_grad():
         return float((one.velocity(*arguments) - other.velocity(*arguments)).abs().max())
-
-
-def read_state(checkpoint: Path) -> TrainerState:
-    """The trainer's part of a checkpoint that was verified.
-
-    Raises:
-        CheckpointError: its state.json is not one of ours.
-    """
-    optimizer = {k: v.numpy() for k, v in load_tensors(checkpoint / "optimizer.safetensors").items()}
-    weights = {k: v.numpy() for k, v in load_tensors(checkpoint / "policy.safetensors").items()}
-    try:
-        counters = json.loads((checkpoint / "state.json").read_text())["counters"]
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{checkpoint.name}/state.json holds no counters") from error
-    ema = {k.removeprefix("ema/"): v for k, v in optimizer.items() if k.startswith("ema/")}
-    return TrainerState(weights, {k: v for k, v in optimizer.items() if not k.startswith("ema/")}, ema, counters)
-
-
-def _state_digest(state: TrainerState) -> str:
-    """sha256 over weights, optimiser, EMA and counters: what crash tests compare."""
-    parts = {"weights": state.weights, "optimizer": state.optimizer, "ema": state.ema}
-    digests = [arrays_digest(arrays, prefix=name) for name, arrays in sorted(parts.items())]
-    return hashlib.sha256(json.dumps([digests, sorted(state.counters.items())]).encode()).hexdigest()
 
 
 def _restore(policy: Policy, weights: Mapping[str, np.ndarray]) -> None:

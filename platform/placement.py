@@ -13,7 +13,9 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psutil
 
 from burnish.data.errors import ConfigError, InfrastructureError
 from burnish.platform.console import note
@@ -33,6 +35,8 @@ ADDRESS = "RAY_ADDRESS"
 """The variable that names the cluster to join, as Ray's own tools read it; without it a run has a Ray of its own."""
 JOIN_SECONDS = 120.0
 """How long joining a cluster may take: against a head that is half dead Ray itself waits for ever."""
+GONE_SECONDS = 10.0
+"""How long the processes of a Ray of our own may take to end by themselves."""
 SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 
@@ -72,6 +76,7 @@ def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[No
         yield
         return
     address = os.environ.get(ADDRESS, "local")
+    others = psutil.Process().children(recursive=True)
     if address == "local":
         _start(num_cpus(roles))
     else:
@@ -81,7 +86,16 @@ def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[No
             require_places(roles, autoscaled=autoscaled)
         yield
     finally:
+        started = set(psutil.Process().children(recursive=True)) - set(others)
         ray.shutdown()
+        _wait_until_gone(list(started))
+
+
+def _wait_until_gone(started: Sequence[psutil.Process]) -> None:
+    """Wait for the processes of a Ray of our own, which end one after another; of a cluster's there are none."""
+    for process in psutil.wait_procs(started, timeout=GONE_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def require_places(roles: Sequence[Role], *, autoscaled: bool = False) -> None:

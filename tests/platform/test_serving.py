@@ -138,7 +138,6 @@ def test_a_run_promotes_itself_on_a_live_server(burnish, smoke, url, place):
     assert found and versions[found[0]["version"]].lineage["run"] == child.run.id
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SQLAlchemy warns of what MLflow uses
 def test_a_rollback_and_its_reason_reach_mlflow(smoke, tmp_path, monkeypatch):
     import shutil
 

@@ -114,7 +114,6 @@ def test_disabled_tracking_touches_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SQLAlchemy warns of what MLflow uses
 def test_mlflow_on_sqlite_holds_the_run_once_over_a_resume(tmp_path):
     run = RunStore(tmp_path).create("tiny", 0)
     config = TrackingConfig(close_seconds=200.0)
