@@ -31,6 +31,9 @@ class Chain:
         self.iterations += 1
         return {"grad_norm": 0.5, "lr": 1e-3, "updates": 2.0, "skipped_updates": 0.0}
 
+    def num_shards(self):
+        return 1
+
     def publish(self):
         return PolicyVersion(self.iterations, self.digest), {}
 
