@@ -184,6 +184,22 @@ def runs_compare(first: RunArg, second: RunArg, runs_dir: RunsDir = Path("runs")
     typer.echo(json.dumps(tree) if as_json else compare_text(rows, (first[-24:], second[-24:])))
 
 
+@runs_app.command("pin")
+@guarded
+def runs_pin(
+    run: RunArg,
+    commit: Annotated[str, typer.Argument(help="Commit of the GRPO stage, for example step-000040.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Let it be pruned again.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Keep a commit whatever its age, also while the run goes on."""
+    from burnish.platform.runs import RunStore
+
+    opened = RunStore(runs_dir).open(run)
+    opened.pin(commit, remove=remove)
+    typer.echo(f"pinned in {opened.id}: {', '.join(sorted(opened.pins())) or 'nothing'}")
+
+
 @runs_app.command("prune")
 @guarded
 def runs_prune(

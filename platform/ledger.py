@@ -22,6 +22,7 @@ from burnish.platform.config import Recipe
 from burnish.platform.executor import Executor
 from burnish.platform.failpoints import fail_point
 from burnish.platform.journal import Journal, MetricsLog
+from burnish.platform.mirror import Mirror, NoMirror
 from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.runs import Run
 from burnish.platform.telemetry import Finished, NoTelemetry, RayTelemetry
@@ -42,6 +43,7 @@ class Ledger:
         tracker: told after each commit.
         train_count: `Source.count("train")`, None = unbounded.
         telemetry: told after each iteration.
+        mirror: told after each commit.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Ledger:
         tracker: Tracker | NoTracker,
         train_count: int | None = None,
         telemetry: RayTelemetry | NoTelemetry | None = None,
+        mirror: Mirror | NoMirror | None = None,
     ) -> None:
         self.run, self.stage, self.train_count = run, stage, train_count
         self.checkpoints = run.path / "stages" / stage / "checkpoints"
@@ -73,7 +76,7 @@ class Ledger:
         self._recipe, self._executor, self._tracker = recipe, executor, tracker
         self.timeline = Timeline(run.path / TRACE, title=run.id, stage=stage)
         self.staleness = 0
-        self._telemetry = telemetry or NoTelemetry()
+        self._telemetry, self._mirror = telemetry or NoTelemetry(), mirror or NoMirror()
         self._resent_before = -executor.resent
         self._remembered: dict[tuple[int, str, str], Scores] = {}
 
@@ -225,7 +228,7 @@ class Ledger:
         return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.steps
 
     def commit(self) -> None:
-        """Have the learner commit the stage's state as it is now; old commits beyond the newest and the best go."""
+        """Have the learner commit the stage's state as it is now; old ones beyond the newest, the best and the pinned go."""
         started = time.perf_counter()
         driver = {
             "stage": self.stage,
@@ -245,8 +248,9 @@ class Ledger:
         with self.timeline.span("learner", "commit", self.iteration - 1):
             (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
             self.digests = dict(self._executor.get(saved))
-        kept = {self.best, self._recipe.guard.rollback_commit} - {""}
+        kept = ({self.best, self._recipe.guard.rollback_commit} - {""}) | self.run.pins()
         prune(self.checkpoints, self._recipe.checkpoints.keep_last, kept)
+        self._mirror.commit()
         self.seconds["commit"] += time.perf_counter() - started
 
     def name(self, iteration: int | None = None) -> str:

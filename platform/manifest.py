@@ -116,7 +116,7 @@ def seal(path: Path) -> None:
             os.truncate(entry, entry.stat().st_size // 2)
             die()
         fsync(entry)
-        files[entry.relative_to(path).as_posix()] = FileEntry(entry.stat().st_size, _sha256(entry))
+        files[entry.relative_to(path).as_posix()] = FileEntry(entry.stat().st_size, sha256_of(entry))
     (path / MANIFEST).write_bytes(_manifest_bytes(Manifest(FORMAT_VERSION, files)))
     fsync(path / MANIFEST)
     fail_point("after-manifest")
@@ -131,6 +131,15 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256_of(file: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _refuse_newer(file: Path, tree: dict[str, object]) -> None:
@@ -163,13 +172,5 @@ def _file_problems(file: Path, entry: FileEntry, *, exists: bool) -> Iterator[Pr
         yield Problem(str(file), "no plain file", "a plain file")
     elif file.stat().st_size != entry.size:
         yield Problem(str(file), f"{file.stat().st_size} bytes", f"{entry.size} bytes")
-    elif _sha256(file) != entry.sha256:
+    elif sha256_of(file) != entry.sha256:
         yield Problem(str(file), "other bytes", f"sha256 {entry.sha256[:12]}…")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Which run `burnish train` is about: a new one, or one to go on with, and what its recipe and seed then are.
 
-Called by the command line before the training loop. It decides and refuses; it changes nothing on disk.
+Called by the command line before the training loop. It decides and refuses; all that it changes on disk is that a run
+that is not here is brought back from the mirror that the recipe names.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from burnish.data.errors import ConfigError, Problem
 from burnish.platform.config import Recipe, check_resume, load_recipe
 from burnish.platform.options import TrainOptions
 from burnish.platform.overrides import Override
-from burnish.platform.runs import Run, RunStore
+from burnish.platform.restoring import newest_unfinished, restore
+from burnish.platform.runs import Run, RunStore, check_run_id
 
 DEFAULT_RECIPE = "tiny"
 CONFIG = "config.yaml"
@@ -36,6 +38,8 @@ def choose(
     Raises:
         ConfigError: a problem with the recipe, --from with --resume, an unknown run, another seed than the run's, or
             keys that changed.
+        CheckpointError: the run is in the mirror alone, and no commit of it is whole there.
+        InfrastructureError: the mirror cannot be reached.
     """
     if options.resume is not None and options.start_from is not None:
         raise ConfigError("two runs to go on from", [Problem("--from", options.start_from, "no --from with --resume")])
@@ -62,8 +66,14 @@ def _wanted(
 ) -> Run | None:
     if resume is None:
         return None
+    typed = load_recipe(recipe or DEFAULT_RECIPE, overrides)
+    mirrored = typed.checkpoints if typed.checkpoints.mirror is not None else None
     if resume != "auto":
-        return store.open(resume)
-    name = load_recipe(recipe, overrides).name if recipe else None
+        here = (store.root / check_run_id(resume)).exists()
+        return (None if here or mirrored is None else restore(mirrored, store, resume)) or store.open(resume)
+    name = typed.name if recipe else None
     run = store.latest_unfinished(name, seed)
-    return run if run is not None and Path(run.path / CONFIG).is_file() else None
+    if run is not None and Path(run.path / CONFIG).is_file():
+        return run
+    known = None if mirrored is None else newest_unfinished(mirrored, name, seed)
+    return None if known is None or mirrored is None else restore(mirrored, store, known)

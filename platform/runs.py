@@ -25,6 +25,7 @@ from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.platform.locks import RunLock, RunLockedError
 
 FORMAT_VERSION = 1
+PINS = "pins.json"
 STATUSES = ("running", "done", "failed", "interrupted", "paused")
 MAX_ID = 64
 _ID = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ID - 1}}}")
@@ -98,6 +99,28 @@ class Run:
                 raise ValueError(f"status must be one of {STATUSES}, got {info.status!r}")
             write_json(self.path / "run.json", asdict(info))
         return info
+
+    def pins(self) -> set[str]:
+        """Names of commits that nothing prunes, because somebody said so."""
+        try:
+            return set(json.loads((self.path / PINS).read_text()))
+        except FileNotFoundError:
+            return set()
+        except ValueError as error:
+            raise ConfigError("pins not readable", [Problem(str(self.path / PINS), str(error), "a list")]) from error
+
+    def pin(self, commit: str, *, remove: bool = False) -> None:
+        """Keep a commit of the GRPO stage whatever its age, or no longer.
+
+        Raises:
+            ConfigError: there is no such commit, or no such pin.
+        """
+        here = self.path / "stages" / "grpo" / "checkpoints"
+        known = self.pins() if remove else {path.name for path in here.glob("step-*")}
+        if commit not in known:
+            allowed = ", ".join(sorted(known)) or "none: there is nothing yet"
+            raise ConfigError(f"not {'pinned' if remove else 'a commit'}", [Problem("COMMIT", commit, allowed)])
+        write_json(self.path / PINS, sorted(self.pins() - {commit} if remove else self.pins() | {commit}))
 
     def start(self) -> RunInfo:
         """Note that this process drives the run now; call it under the lock."""
@@ -241,7 +264,7 @@ def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]
     return [f"{n}: {old.get(n, 'none')} -> {new.get(n, 'none')}" for n in names if old.get(n) != new.get(n)]
 
 
-def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+def write_json(path: Path, tree: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file so that a kill leaves the old or the new one."""
     write_text(path, json.dumps(tree, indent=1, sort_keys=True) + "\n")
 

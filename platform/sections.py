@@ -5,13 +5,16 @@ Read by `config.py`, which puts the recipe together.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 
 from burnish.learners.engine import EngineConfig
 
 _MODEL = ConfigDict(frozen=True, extra="forbid", strict=True)
 _RUN_OPTION: JsonDict = {"run_option": True}
+_SECRETS = ("key", "secret", "token", "password", "credentials")
 
 
 class LearnersConfig(BaseModel):
@@ -58,6 +61,26 @@ class CheckpointConfig(BaseModel):
         ge=2,
         json_schema_extra=_RUN_OPTION,
     )
+    mirror: str | None = Field(
+        default=None,
+        description="fsspec URL below which each commit is kept a second time, for example s3://bucket/runs; "
+        "--resume brings a run back from it",
+        json_schema_extra=_RUN_OPTION,
+    )
+    mirror_options: dict[str, Any] = Field(
+        default={},
+        description="what fsspec's file system of that URL takes, for example {endpoint_url: …}; no secrets",
+        json_schema_extra=_RUN_OPTION,
+    )
+
+    @field_validator("mirror_options")
+    @classmethod
+    def _no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if named := sorted(options.keys() & set(_SECRETS)):
+            raise ValueError(
+                f"got {', '.join(named)}, allowed options without secrets; they belong into the environment"
+            )
+        return options
 
 
 class ClusterConfig(BaseModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from burnish.platform.guarding import Keeper, Paused
 from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
+from burnish.platform.mirror import Mirror, NoMirror
 from burnish.platform.pools import Pools
 from burnish.platform.promoting import LivePromotion
 from burnish.platform.rubric_log import START, RubricState
@@ -61,6 +62,7 @@ class Context:
     pools: Pools
     desk: RewardDesk
     workforce: Workforce
+    mirror: Mirror | NoMirror = field(default_factory=NoMirror)
 
     def ledger(self, stage: str) -> Ledger:
         """A fresh ledger of a stage."""
@@ -72,6 +74,7 @@ class Context:
             tracker=self.tracker,
             train_count=self.source.count("train"),
             telemetry=self._telemetry,
+            mirror=self.mirror,
         )
 
     def promotion(self, ledger: Ledger) -> LivePromotion:

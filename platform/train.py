@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 
@@ -20,6 +20,7 @@ from burnish.platform.desk import RewardDesk
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Executor, GangLost
 from burnish.platform.guarding import Paused
+from burnish.platform.mirror import open_mirror
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
 from burnish.platform.pools import Pools
@@ -49,7 +50,8 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     console, started = Console(json_lines=options.json), time.monotonic()
     source = recipe_source(recipe, thorough=True)
     run = _open(recipe, options, console)
-    with run.lock(), _interrupts() as interrupted:
+    mirrored = partial(open_mirror, recipe.checkpoints, run, console.line)
+    with run.lock(), _interrupts() as interrupted, closing(mirrored()) as mirror:
         run.start()
         tracker = open_tracker(recipe.tracking, run, params=_params(recipe, options))
         status, report = "failed", run.path / "report.html"
@@ -59,7 +61,8 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
             limits = {"budget": recipe.cluster.resend_budget, "autoscaled": recipe.cluster.autoscaled}
             with _control(recipe, run, desk, workforce), executor(options.executor, wanted, **limits) as chosen:
                 pools = _pools(recipe, options.executor, chosen)
-                context = Context(run, recipe, chosen, source, tracker, console, interrupted, pools, desk, workforce)
+                outside = (console, interrupted, pools, desk, workforce, mirror)
+                context = Context(run, recipe, chosen, source, tracker, *outside)
                 results = {name: _stage(context, name, options.seed) for name in run.info.stages or recipe.stages}
                 report = write_summary(context, results, seconds=time.monotonic() - started, command=_command())
             status = "done"

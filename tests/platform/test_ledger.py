@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from burnish.data.errors import ConfigError
 from burnish.data.records import GroupSummary, PolicyVersion, RubricVersion
 from burnish.platform.checkpoints import committed
 
@@ -107,6 +108,20 @@ def test_old_commits_go_and_the_best_stays(stage):
     names = [path.name for path in committed(stage.ledger.checkpoints)]
     keep = stage.recipe.checkpoints.keep_last
     assert names == sorted({"step-000001", *(f"step-{i:06d}" for i in range(5 - keep, 5))})
+
+
+def test_a_pinned_commit_stays_until_it_is_let_go(stage):
+    stage.run.pin("step-000000")
+    for iteration in range(1, 7):
+        finish(stage, iteration)
+    names = [path.name for path in committed(stage.ledger.checkpoints)]
+    assert names[:2] == ["step-000000", "step-000003"]
+    stage.run.pin("step-000000", remove=True)
+    finish(stage, 7)
+    assert [path.name for path in committed(stage.ledger.checkpoints)][0] == "step-000004"
+    for commit, remove in (("step-000099", False), ("../base", False), ("step-000004", True)):
+        with pytest.raises(ConfigError, match="COMMIT"):
+            stage.run.pin(commit, remove=remove)
 
 
 def test_a_version_is_kept_as_long_as_the_lag_needs_it(fakes, tmp_path):

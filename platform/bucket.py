@@ -1,0 +1,210 @@
+"""One run in an object store: files by their sha256, and numbered commits that say which of them a run has.
+
+Called by `mirror.py`. A commit is written last and only where no commit of that number stands (a conditional write), so
+a reader sees an old commit or a new one, and of two writers one is refused. It knows no run and parses no weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from burnish.data.errors import CheckpointError, ConfigError, InfrastructureError, Problem
+from burnish.platform.manifest import FileEntry, sha256_of
+
+FORMAT_VERSION = 1
+
+
+class TakenError(Exception):
+    """A commit of this number stands already, and somebody else wrote it."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a run was at one moment.
+
+    Args:
+        number: counts from 1.
+        writer: who wrote it, a random name of one copy of the run directory.
+        files: relative POSIX path -> size and sha256.
+    """
+
+    number: int
+    writer: str
+    files: Mapping[str, FileEntry]
+
+
+class Bucket:
+    """Commits and files of one run below an fsspec URL.
+
+    Args:
+        url: where runs are kept, for example s3://bucket/runs or a directory.
+        options: what fsspec's file system takes, for example `{"endpoint_url": …}`; keys belong into the environment.
+        run_id: the run's directory there.
+
+    Raises:
+        ConfigError: no such protocol, or its package is missing.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any], run_id: str) -> None:
+        self._fs, root = open_url(url, options)
+        self._root = f"{root}/{run_id}"
+
+    def commits(self) -> list[int]:
+        """Numbers of the commits there, oldest first; they may be damaged."""
+        names = [Path(path).name for path in self._list("commits")]
+        return sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
+
+    def read(self, number: int) -> Commit:
+        """A commit whose own bytes are sound; its files are not looked at.
+
+        Raises:
+            CheckpointError: missing, cut off or changed.
+        """
+        raw = self._get(self._commit(number))
+        try:
+            if raw is None:
+                raise ValueError("no such commit")
+            commit = _parse(raw)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                "commit not readable", [Problem(self._commit(number), str(error), "whole")]
+            ) from error
+        return commit
+
+    def write(self, commit: Commit) -> None:
+        """Write a commit, where there is none of its number; its files must be there already.
+
+        Raises:
+            TakenError: somebody else's stands there.
+        """
+        path, raw = self._commit(commit.number), _bytes(commit)
+        with _reaching(path):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            try:
+                self._fs.pipe_file(path, raw, mode="create")
+                return
+            except FileExistsError:
+                pass
+        if self._get(path) != raw:  # else our own, whose answer was lost on the way
+            raise TakenError(path)
+
+    def missing(self, files: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+        """Those of a commit's files whose content is not there yet."""
+        held = {Path(path).name for path in self._list("objects")}
+        return {name: entry for name, entry in files.items() if entry.sha256 not in held}
+
+    def put(self, entry: FileEntry, content: Path | bytes) -> None:
+        """Bring a file there under its sha256."""
+        path = self._object(entry)
+        with _reaching(path):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if isinstance(content, bytes):
+                self._fs.pipe_file(path, content)
+            else:
+                with content.open("rb"):  # a file that is gone is said to be gone before the store is asked
+                    self._fs.put_file(str(content), path)
+
+    def fetch(self, entry: FileEntry, to: Path) -> None:
+        """Bring a file here.
+
+        Raises:
+            CheckpointError: it is not there, or has other bytes.
+        """
+        path = self._object(entry)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with _reaching(path):
+            if not self._fs.exists(path):
+                raise CheckpointError("file missing", [Problem(path, "nothing", f"{entry.size} bytes")])
+            self._fs.get_file(path, str(to))
+        if (found := sha256_of(to)) != entry.sha256:
+            raise CheckpointError("file damaged", [Problem(path, f"sha256 {found[:12]}…", f"{entry.sha256[:12]}…")])
+
+    def prune(self, keep_last: int) -> None:
+        """Remove commits beyond the newest `keep_last`, then files that no commit names. For the one writer only."""
+        numbers = self.commits()
+        for number in numbers[:-keep_last]:
+            with _reaching(self._commit(number)):
+                self._fs.rm_file(self._commit(number))
+        named = {entry.sha256 for number in numbers[-keep_last:] for entry in self.read(number).files.values()}
+        for path in self._list("objects"):
+            if Path(path).name not in named:
+                with _reaching(path):
+                    self._fs.rm_file(path)
+
+    def _commit(self, number: int) -> str:
+        return f"{self._root}/commits/{number:08d}.json"
+
+    def _object(self, entry: FileEntry) -> str:
+        return f"{self._root}/objects/{entry.sha256}"
+
+    def _list(self, folder: str) -> list[str]:
+        return listed(self._fs, f"{self._root}/{folder}")
+
+    def _get(self, path: str) -> bytes | None:
+        with _reaching(path):
+            return self._fs.cat_file(path) if self._fs.exists(path) else None
+
+
+def run_ids(url: str, options: Mapping[str, Any]) -> list[str]:
+    """Ids of the runs below a URL."""
+    fs, root = open_url(url, options)
+    return sorted(Path(path).name for path in listed(fs, root))
+
+
+def open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path in it.
+
+    Raises:
+        ConfigError: no such protocol, or its package is missing.
+    """
+    try:
+        # Listings are asked for anew each time: another machine may have written meanwhile.
+        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        hint = "pip install 'burnish[cloud]' for s3:// and gs://"
+        raise ConfigError("mirror refused", [Problem("checkpoints.mirror", url, str(error), hint)]) from error
+    return fs, root.rstrip("/")
+
+
+def listed(fs: Any, path: str) -> list[str]:
+    """What lies in a folder, sorted; nothing where there is none."""
+    with _reaching(path):
+        try:
+            return sorted(fs.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    """Failures of a store, of whatever type its package raises, as one."""
+    try:
+        yield
+    except (FileNotFoundError, CheckpointError):
+        raise
+    except Exception as error:
+        raise InfrastructureError(f"could not reach {path}: {error}") from error
+
+
+def _bytes(commit: Commit) -> bytes:
+    body = json.dumps({"format_version": FORMAT_VERSION, **asdict(commit)}, sort_keys=True)
+    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n".encode()
+
+
+def _parse(raw: bytes) -> Commit:
+    digest, _, body = raw.decode().partition("\n")
+    if hashlib.sha256(body.removesuffix("\n").encode()).hexdigest() != digest:
+        raise ValueError("changed bytes")
+    tree = json.loads(body)
+    if tree["format_version"] > FORMAT_VERSION:
+        raise ValueError(f"format_version {tree['format_version']}: written by a newer burnish")
+    files = {name: FileEntry(int(entry["size"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
+    return Commit(int(tree["number"]), str(tree["writer"]), files)

@@ -1,0 +1,213 @@
+"""A run's second home: each commit goes to an object store in the background.
+
+The ledger says that something was committed; a thread brings there what is new and then writes the numbered commit that
+names it all (see `bucket.py`). Training never waits for it and never fails with it, except where another machine went
+on with the same run. `restoring.py` brings a run back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from burnish.data.errors import BurnishError, InfrastructureError, Problem, RefusedError
+from burnish.platform.bucket import Bucket, Commit, TakenError
+from burnish.platform.control_schema import ADDRESS, TOKEN
+from burnish.platform.failpoints import fail_point
+from burnish.platform.manifest import MANIFEST, FileEntry, read_manifest, sha256_of
+from burnish.platform.runs import Run, write_json
+from burnish.platform.sections import CheckpointConfig
+
+KEEP_LAST = 2
+STATE = ".mirror.json"
+RETRY_SECONDS = 2.0
+CLOSE_SECONDS = 60.0
+_OURS = frozenset({"lock", ADDRESS, TOKEN})
+"""Files that mean something on this machine only."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which commit of a mirror this copy of a run stands on.
+
+    Args:
+        writer: this copy's random name.
+        number: the newest commit that it wrote or came from; 0 = none yet.
+    """
+
+    writer: str
+    number: int = 0
+
+
+class NoMirror:
+    """A run that stays where it is."""
+
+    def commit(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Mirror:
+    """The second home of one run, written by the driver that holds its lock.
+
+    Args:
+        bucket: the run's part of the store.
+        run: what is mirrored.
+        say: told, once a spell, that the store cannot be reached, and that it can again.
+
+    Raises:
+        RefusedError: another copy of the run went on from where this one stands.
+        InfrastructureError: the store cannot be reached.
+    """
+
+    def __init__(self, bucket: Bucket, run: Run, say: Callable[[str], None]) -> None:
+        self._bucket, self._run, self._say = bucket, run, say
+        self._claim = read_claim(run.path)
+        self._check()
+        self._ask = threading.Condition()
+        self._wanted = self._closing = self._failing = False
+        self._refused: RefusedError | None = None
+        self._thread = threading.Thread(target=self._serve, name="mirror", daemon=True)
+        self._thread.start()
+
+    def commit(self) -> None:
+        """The run has something new; several calls before the thread comes to it count as one.
+
+        Raises:
+            RefusedError: another copy of the run went on meanwhile.
+        """
+        if self._refused is not None:
+            raise self._refused
+        with self._ask:
+            self._wanted = True
+            self._ask.notify()
+
+    def close(self) -> None:
+        """Bring the run as it is now there; what cannot be brought within a minute is said."""
+        with self._ask:
+            self._wanted = self._closing = True
+            self._ask.notify()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive() or self._failing:
+            self._say(
+                f"the mirror stands at commit {self._claim.number} and lacks the end of the run; it is whole here"
+            )
+
+    def _check(self) -> None:
+        """Refuse a copy that somebody overtook."""
+        numbers = self._bucket.commits()
+        if not numbers or numbers[-1] <= self._claim.number:
+            return
+        if self._bucket.read(numbers[-1]).writer != self._claim.writer:
+            raise _overtaken(self._run, numbers[-1])
+        self._stand_on(numbers[-1])  # ours: the driver died between writing it and noting it
+
+    def _serve(self) -> None:
+        while self._next():
+            try:
+                self._send()
+            except TakenError:
+                self._refused = _overtaken(self._run, self._claim.number + 1)
+                return
+            except (BurnishError, OSError) as error:
+                self._again(error)
+            else:
+                if self._failing:
+                    self._say(f"the mirror has commit {self._claim.number}")
+                self._failing = False
+
+    def _next(self) -> bool:
+        """Wait for something to send; False when all is sent and the run ends."""
+        with self._ask:
+            self._ask.wait_for(lambda: self._wanted or self._closing)
+            wanted, self._wanted = self._wanted, False
+            return wanted
+
+    def _again(self, error: Exception) -> None:
+        """Try the newest state once more, in a while. A commit that was pruned while it was sent is no failure."""
+        if not isinstance(error, FileNotFoundError):
+            if not self._failing:
+                self._say(f"the mirror waits, training goes on: {error}")
+            self._failing = True
+            time.sleep(RETRY_SECONDS)
+        with self._ask:
+            self._wanted = True
+
+    def _send(self) -> None:
+        files, contents = _contents(self._run.path)
+        for name, entry in self._bucket.missing(files).items():
+            self._bucket.put(entry, contents[name])
+        fail_point("mirror")
+        commit = Commit(self._claim.number + 1, self._claim.writer, files)
+        self._bucket.write(commit)
+        self._stand_on(commit.number)
+        self._bucket.prune(KEEP_LAST)
+
+    def _stand_on(self, number: int) -> None:
+        self._claim = Claim(self._claim.writer, number)
+        write_claim(self._run.path, self._claim)
+
+
+def open_mirror(config: CheckpointConfig, run: Run, say: Callable[[str], None]) -> Mirror | NoMirror:
+    """The mirror that a recipe asks for."""
+    if config.mirror is None:
+        return NoMirror()
+    return Mirror(Bucket(config.mirror, config.mirror_options, run.id), run, say)
+
+
+def read_claim(path: Path) -> Claim:
+    """Where a run directory stands; a new name, written down, where it never had a mirror."""
+    try:
+        return Claim(**json.loads((path / STATE).read_text()))
+    except FileNotFoundError:
+        claim = Claim(secrets.token_hex(8))
+        write_claim(path, claim)
+        return claim
+    except (ValueError, TypeError) as error:
+        raise InfrastructureError(f"{path / STATE} is damaged: {error}") from error
+
+
+def write_claim(path: Path, claim: Claim) -> None:
+    """Note where a run directory stands."""
+    write_json(path / STATE, {"writer": claim.writer, "number": claim.number})
+
+
+def _overtaken(run: Run, number: int) -> RefusedError:
+    problem = Problem("checkpoints.mirror", f"commit {number} of another copy", "this copy's", f"look at {run.path}")
+    return RefusedError(f"run {run.id} went on elsewhere; move this copy away to take the other one", [problem])
+
+
+def _contents(path: Path) -> tuple[dict[str, FileEntry], dict[str, Path | bytes]]:
+    """What a run consists of now: entries, and where their bytes are. Only sealed directories are left on disk."""
+    entries: dict[str, FileEntry] = {}
+    contents: dict[str, Path | bytes] = {}
+    for folder, files in _folders(path):
+        prefix = folder.relative_to(path)
+        if (folder / MANIFEST).is_file():
+            sealed = read_manifest(folder).files
+            own = FileEntry((folder / MANIFEST).stat().st_size, sha256_of(folder / MANIFEST))
+            for name, entry in {**sealed, MANIFEST: own}.items():
+                entries[(prefix / name).as_posix()], contents[(prefix / name).as_posix()] = entry, folder / name
+            continue
+        for file in files:
+            raw = file.read_bytes()
+            name = (prefix / file.name).as_posix()
+            entries[name], contents[name] = FileEntry(len(raw), hashlib.sha256(raw).hexdigest()), raw
+    return entries, contents
+
+
+def _folders(path: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Directories from the top down, hidden ones left out, with their plain files; below a sealed one none is given."""
+    children = sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())
+    yield path, [p for p in children if p.is_file() and p.name not in _OURS]
+    if not (path / MANIFEST).is_file():
+        for folder in (p for p in children if p.is_dir()):
+            yield from _folders(folder)
