@@ -228,7 +228,7 @@ class Ledger:
         return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.steps
 
     def commit(self) -> None:
-        """Have the learner commit the stage's state as it is now; old ones beyond the newest, the best and the pinned go."""
+        """Have the learner commit the state as it is now; old ones beyond the newest, the best and the pinned go."""
         started = time.perf_counter()
         driver = {
             "stage": self.stage,

@@ -76,7 +76,6 @@ def open_clip_tower(options: OpenClipOptions, *, kind: str, look: Mapping[str, A
         ConfigError: files are missing or cannot be read, or it is not known which model they are.
     """
     import open_clip
-    from safetensors import SafetensorError
 
     path = Path(options.weights).expanduser()
     source = (_from_file if path.is_file() else _from_directory)(options, kind=kind, look=look)
@@ -93,7 +92,7 @@ def open_clip_tower(options: OpenClipOptions, *, kind: str, look: Mapping[str, A
                 image_resize_mode=source.look["resize_mode"],
                 weights_only=True,  # refuses a TorchScript archive, which is code; the warning comes first
             )
-    except (*UNREADABLE, SafetensorError) as error:
+    except UNREADABLE as error:
         allowed = "weights of that model as open_clip saves them: safetensors, or a torch file of tensors only"
         raise unreadable(source.files[-1], error, kind=kind, allowed=allowed) from error
     model, preprocess = loaded

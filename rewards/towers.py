@@ -116,14 +116,12 @@ def _processor(path: Path, *, kind: str) -> Callable[[Image], torch.Tensor]:
 
 
 def _pretrained(model_class: Any, directory: Path, *, kind: str) -> torch.nn.Module:
-    from safetensors import SafetensorError
-
     try:
         with _quiet():
             model, found = model_class.from_pretrained(
                 directory, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=torch.float32
             )
-    except (*UNREADABLE, SafetensorError) as error:
+    except UNREADABLE as error:
         raise unreadable(directory, error, kind=kind) from error
     if missing := sorted(found["missing_keys"]):
         raise _incomplete(directory, missing, kind=kind)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.serialization
+from safetensors import SafetensorError
 
 from burnish.data.errors import ConfigError, Problem
 
@@ -28,7 +29,7 @@ WEIGHTS = "a file or directory on this machine, or a hub id: owner/name or hf:ow
 CHUNK = 1 << 20
 REFUSED = torch.serialization.pickle.PickleError
 """What `weights_only=True` raises; reached through torch, because no module here may import pickle."""
-UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, REFUSED)
+UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, REFUSED, SafetensorError)
 
 
 def files_digest(paths: Sequence[Path]) -> str:

@@ -118,7 +118,7 @@ def test_a_pinned_commit_stays_until_it_is_let_go(stage):
     assert names[:2] == ["step-000000", "step-000003"]
     stage.run.pin("step-000000", remove=True)
     finish(stage, 7)
-    assert [path.name for path in committed(stage.ledger.checkpoints)][0] == "step-000004"
+    assert committed(stage.ledger.checkpoints)[0].name == "step-000004"
     for commit, remove in (("step-000099", False), ("../base", False), ("step-000004", True)):
         with pytest.raises(ConfigError, match="COMMIT"):
             stage.run.pin(commit, remove=remove)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import resource
+import socket
 import time
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def refused(reply, status, field=None):
     return error
 
 
-def test_there_are_25_pictures_and_40_names():
-    assert len(PICTURES) == 25 and len(set(hostile.NAMES)) == 40
+def test_there_are_25_pictures_40_names_and_30_addresses():
+    assert (len(PICTURES), len(set(hostile.NAMES)), len(set(hostile.URLS))) == (25, 40, 30)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -41,6 +42,17 @@ def test_a_hostile_picture_is_refused_in_any_place(kit, shared, name, part):
     assert time.process_time() - began < 0.5
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 64 << 10
     assert error["param"].startswith(part)
+
+
+@pytest.mark.parametrize("url", hostile.URLS)
+def test_an_address_in_place_of_a_picture_is_refused_and_nobody_is_asked(kit, shared, monkeypatch, url):
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **more: asked.append(arguments) or [])
+    references = [{"kind": "detail", "image": url}]
+    for places in ({"image": url}, {"box": None, "mask": url}, {"references": references}):
+        refused(shared.post("/v1/refine", json=kit.body(**places)), 422)
+    assert asked == []
 
 
 def test_the_server_answers_after_all_of_them(kit, shared):
