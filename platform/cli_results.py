@@ -59,17 +59,30 @@ def export(
             help="diffusers (always written), comfyui, diffsynth or merged (whole weights); repeatable.",
         ),
     ] = None,
+    register: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Enter it in MLflow's model registry, with its lineage.")
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Copy base, adapter and snapshot out of a run; proved by reading them back."""
+    from burnish.platform import registry
     from burnish.platform.exporting import FORMATS, export_run
     from burnish.platform.runs import RunStore
 
     take_overrides(context, accepted=False)
     wanted = [one_of("format", kind, FORMATS) for kind in formats or ()]
-    made = export_run(RunStore(runs_dir).open(run), to=to, name=checkpoint, formats=wanted)
-    typer.echo(json.dumps(made.to_json()) if as_json else made.text(run))
+    opened = RunStore(runs_dir).open(run)
+    if register is not None:
+        registry.check(opened, register)
+    made = export_run(opened, to=to, name=checkpoint, formats=wanted)
+    entered = None if register is None else registry.register(opened, made, name=register)
+    if as_json:
+        typer.echo(json.dumps({**made.to_json(), "registered": None if entered is None else vars(entered)}))
+    else:
+        typer.echo(made.text(run))
+        if entered is not None:
+            typer.echo(f"registered as {entered.name}, version {entered.version}")
 
 
 @guarded

@@ -21,11 +21,11 @@ from burnish.learners.sft import SftConfig
 from burnish.learners.split import grpo_micro_batches, rank_groups, sft_micro_batches
 from burnish.platform.checks import recipe_problems
 from burnish.platform.lookup import read_recipe, recipe_path, write_yaml
+from burnish.platform.mlflow_sink import TrackingConfig
 from burnish.platform.overrides import Override, apply_overrides
 from burnish.platform.pools import PoolConfig
 from burnish.platform.promoting import ServingConfig
 from burnish.platform.sections import CheckpointConfig, ClusterConfig, LearnersConfig
-from burnish.platform.tracking import TrackingConfig
 from burnish.platform.validation import differing, digest, validate
 from burnish.platform.watch import WatchConfig
 from burnish.policies.flux2 import Flux2Config

@@ -98,8 +98,8 @@ def tag_event(run: Run | None, entry: dict[str, Any]) -> None:
     """Write an event as tags of the run's MLflow run, where there is one; serving never waits for MLflow's troubles."""
     from burnish.platform.config import load_recipe
     from burnish.platform.console import note
+    from burnish.platform.mlflow_sink import MlflowSink
     from burnish.platform.resume import CONFIG
-    from burnish.platform.tracking import MlflowSink
 
     words = f"{entry['policy']}@{entry['version']} {entry['event']}: {entry.get('reason', '')}"
     note(f"serve: {words}")

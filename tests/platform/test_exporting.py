@@ -1,9 +1,11 @@
 """Exports in every format, and a run that starts from one."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from burnish.platform.cli import main
@@ -45,6 +47,35 @@ def test_every_format_is_written_read_back_and_told(exported):
     assert all(f"({kind})" in said for kind in FORMATS[1:])
     listed = json.loads((folder / "manifest.json").read_text())
     assert "merged/config.json" in json.dumps(listed) and "adapter/comfyui.safetensors" in json.dumps(listed)
+
+
+def test_an_export_is_registered_with_its_lineage_and_the_next_is_another_version(call, smoke, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(smoke.path, runs / smoke.id)
+    config = (runs / smoke.id / "config.yaml").read_text()
+    (runs / smoke.id / "config.yaml").write_text(config.replace("enabled: false\n  uri", "enabled: true\n  uri"))
+    RunStore(runs).open(smoke.id).update(mlflow_run_id=None)
+    for number in ("1", "2"):
+        to = ("--to", tmp_path / number, "--register", "refiner", "--runs-dir", runs)
+        code, out, err = call("export", smoke.id, *to)
+        assert code == 0 and f"registered as refiner, version {number}" in out, err
+    found = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}").get_model_version("refiner", "2")
+    assert found.source == (tmp_path / "2").as_uri()
+    summary = json.loads((smoke.path / "summary.json").read_text())
+    assert {name: found.tags[f"burnish.{name}"] for name in ("run_id", "policy_digest", "state_digest", "seed")} == {
+        "run_id": smoke.id,
+        "policy_digest": summary["policy_digest"],
+        "state_digest": summary["state_digest"],
+        "seed": "0",
+    }
+    assert json.loads(found.tags["burnish.rubrics"]) == summary["rubric_versions"]
+
+
+def test_what_cannot_be_registered_is_refused_with_the_reason(call, smoke, tmp_path):
+    for name, code, said in (("../x", 2, "--register"), ("fine", 2, "tracking.enabled")):
+        to = ("--to", tmp_path / "out", "--register", name, "--runs-dir", smoke.path.parent)
+        found, _, err = call("export", smoke.id, *to)
+        assert found == code and said in err and not (tmp_path / "out").exists()
 
 
 def test_an_unknown_format_is_refused_and_nothing_is_left(call, smoke, tmp_path):

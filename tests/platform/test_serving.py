@@ -143,8 +143,8 @@ def test_a_rollback_and_its_reason_reach_mlflow(smoke, tmp_path, monkeypatch):
 
     import mlflow
 
+    from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
     from burnish.platform.runs import RunStore
-    from burnish.platform.tracking import MlflowSink, TrackingConfig
 
     shutil.copytree(smoke.path, tmp_path / "runs" / smoke.id)
     run = RunStore(tmp_path / "runs").open(smoke.id)

@@ -4,8 +4,9 @@ import time
 import pytest
 from pydantic import ValidationError
 
+from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
 from burnish.platform.runs import RunStore
-from burnish.platform.tracking import MlflowSink, NoTracker, Tracker, TrackingConfig, open_tracker
+from burnish.platform.tracking import NoTracker, Tracker, open_tracker
 
 
 class Server:
