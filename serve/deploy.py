@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from ray import serve
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from burnish.data.errors import BurnishError
 from burnish.data.records import SamplerSpec
@@ -80,9 +80,16 @@ class ReplicaBackend:
         self._handle = serve.get_deployment_handle(REPLICA, app_name=APP)
 
     async def _all(self, method: str, *args: Any) -> list[Any]:
-        """What each live replica answers; one that died meanwhile pulls when it starts again."""
-        pushed = await asyncio.to_thread(self._handle.broadcast, method, *args)
-        answers = await asyncio.to_thread(pushed.results, timeout_s=PUSH_SECONDS, return_exceptions=True)
+        """What each live replica answers; one that died meanwhile pulls when it starts again.
+
+        Raises:
+            Refusal: 503, none was ever there.
+        """
+        try:
+            pushed = await asyncio.to_thread(self._handle.broadcast, method, *args)
+            answers = await asyncio.to_thread(pushed.results, timeout_s=PUSH_SECONDS, return_exceptions=True)
+        except DeploymentUnavailableError:
+            raise unavailable("no replica has started yet") from None
         for answer in answers:
             if isinstance(answer, BurnishError):
                 raise answer
@@ -111,8 +118,9 @@ class ReplicaBackend:
                 return await self._streamed(version, units, sampler, on_unit)
             except Refusal:
                 raise
-            except BackPressureError:
-                raise unavailable("every replica is full") from None
+            except (BackPressureError, DeploymentUnavailableError) as error:
+                full = isinstance(error, BackPressureError)
+                raise unavailable("every replica is full" if full else "no replica is there") from None
             except Exception as error:
                 if not _is_lost(error):
                     raise

@@ -102,16 +102,21 @@ class Service:
         probe = Probe.read(self.store.directory)
         self.promoter = Promoter(config, self.store, self.versions, backend, probe, self.metrics)
         self.ready, self.draining, self.busy = False, False, 0
-        self._starting: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[Refusal | None] | None = None
 
     def start(self) -> None:
         """Load the versions, in the background; called by every request until it is done."""
         if self._starting is None or (self._starting.done() and not self.ready):
             self._starting = asyncio.ensure_future(self._start())
 
-    async def _start(self) -> None:
-        await self.promoter.start()
+    async def _start(self) -> Refusal | None:
+        """Load every version; that there is no replica yet is handed back, and the next request asks again."""
+        try:
+            await self.promoter.start()
+        except Refusal as refusal:
+            return refusal
         self.ready = True
+        return None
 
     async def wait_ready(self) -> None:
         """Wait until every version is loaded.
@@ -122,11 +127,11 @@ class Service:
         self.start()
         assert self._starting is not None
         try:
-            await asyncio.wait_for(asyncio.shield(self._starting), self.config.max_seconds)
-        except Refusal:
-            raise
+            refusal = await asyncio.wait_for(asyncio.shield(self._starting), self.config.max_seconds)
         except Exception as error:
             raise Refusal(503, "unavailable", f"versions are not loaded: {type(error).__name__}") from error
+        if refusal is not None:
+            raise refusal
 
     async def refine(self, job: Job, request_id: str, *, route: str, tell: Tell | None = None) -> Outcome:
         """Carry out a job with the version that it is due.
