@@ -7,123 +7,73 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
-from burnish.data.sources import Source
-from burnish.platform.assessment import Assessor
 from burnish.platform.config import Recipe
-from burnish.platform.console import Console
-from burnish.platform.desk import RewardDesk
-from burnish.platform.executor import Executor
+from burnish.platform.context import Context, Interrupted, StageResult
+from burnish.platform.fine_tuning import SFT_BLOCK, FineTuning, fine_tune
 from burnish.platform.guarding import Keeper, Paused
 from burnish.platform.ledger import Ledger, read_digests
 from burnish.platform.loop import GrpoLoop
 from burnish.platform.manifest import load_verified
-from burnish.platform.mirror import Mirror, NoMirror
-from burnish.platform.pools import Pools
-from burnish.platform.promoting import LivePromotion
+from burnish.platform.roles import learner_role
 from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.rubric_start import open_swaps
-from burnish.platform.runs import Run
 from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
-from burnish.platform.telemetry import NoTelemetry, RayTelemetry
-from burnish.platform.tracking import NoTracker, Tracker
 from burnish.platform.watch import Watch
-from burnish.platform.workforce import Workforce
 from burnish.rewards.protocol import is_remote
 from burnish.rewards.table import reward_class
 from burnish.rollouts.eval_result import EvalResult
 from burnish.rollouts.guard import GOLD_REWARD
 
-SFT_BLOCK = 50
-"""Steps of supervised fine-tuning between commits."""
 MAX_EXPORT_DIFFERENCE = 1e-6
-
-
-class Interrupted(Exception):
-    """The user asked to stop; everything finished is committed."""
-
-
-@dataclass(eq=False)
-class Context:
-    """What every stage works with."""
-
-    run: Run
-    recipe: Recipe
-    executor: Executor
-    source: Source
-    tracker: Tracker | NoTracker
-    console: Console
-    interrupted: Callable[[], bool]
-    pools: Pools
-    desk: RewardDesk
-    workforce: Workforce
-    mirror: Mirror | NoMirror = field(default_factory=NoMirror)
-
-    def ledger(self, stage: str) -> Ledger:
-        """A fresh ledger of a stage."""
-        return Ledger(
-            self.run,
-            stage,
-            recipe=self.recipe,
-            executor=self.executor,
-            tracker=self.tracker,
-            train_count=self.source.count("train"),
-            telemetry=self._telemetry,
-            mirror=self.mirror,
-        )
-
-    def promotion(self, ledger: Ledger) -> LivePromotion:
-        """What takes the stage's commits live."""
-        say, event = self.console.line, self.tracker.event
-        return LivePromotion(self.recipe.serving, ledger, self.run.id, say, event)
-
-    @cached_property
-    def _telemetry(self) -> RayTelemetry | NoTelemetry:
-        """Whom ledgers tell: Ray's metrics, where there is a Ray."""
-        return RayTelemetry(self.run.id) if self.executor.name == "ray" else NoTelemetry()
-
-    @property
-    def base(self) -> Path:
-        """What the adapter sits on."""
-        return self.run.path / "base"
-
-    @property
-    def assessor(self) -> Assessor:
-        """Asks the rollout workers for evaluations."""
-        return Assessor(self.recipe, self.executor, self.source)
-
-
-@dataclass(frozen=True, eq=False)
-class StageResult:
-    """A finished stage: ledger, held-out results before and after (label -> result), the commit that is its result."""
-
-    ledger: Ledger
-    before: dict[str, EvalResult]
-    after: dict[str, EvalResult]
-    commit: str = "base"
 
 
 def run_sft(context: Context) -> StageResult:
     """Fine-tune all weights, write them as the run's base, evaluate."""
     ledger = context.ledger("sft")
     if not context.base.is_dir():
-        found = ledger.resume()
-        context.executor.gang("learner", "begin_sft", found)
-        if found is None:
-            ledger.commit()
-        _sft_steps(context, ledger)
-        (written,) = context.executor.gang("learner", "write_base", context.run.path)
-        context.executor.get(written)
+        on_train = context.executor.name == "ray" and context.recipe.learners.ranks > 1
+        (_fine_tune_ranks if on_train else _fine_tune)(context, ledger)
     else:
         ledger.resume(finished=True)
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     after = _assess_base(context, ledger)
     return StageResult(ledger, {}, after)
+
+
+def _fine_tune_ranks(context: Context, ledger: Ledger) -> None:
+    """Fine-tune on Ray Train; the learner's own workers make room for it and come back for the next stage."""
+    recipe, run, total = context.recipe, context.run, context.recipe.sft.steps
+    context.executor.stop("learner")
+    with context.console.progress("fine-tuning", total) as advance:
+        done = [0]
+
+        def told(step: int, metrics: Mapping[str, float]) -> None:
+            advance(max(0, step - done[0]))
+            done[0] = max(done[0], step)
+            context.tracker.log("sft", step, metrics)
+            context.mirror.commit()
+
+        job = FineTuning(run.path.resolve(), recipe, run.info.seed)
+        fine_tune(job, interrupted=context.interrupted, told=told)
+    ledger.resume()
+    if not context.base.is_dir():
+        raise Interrupted
+    context.executor.start(learner_role(recipe, run.info.seed, run.path))
+
+
+def _fine_tune(context: Context, ledger: Ledger) -> None:
+    """Fine-tune on the learner's own workers and write the base."""
+    found = ledger.resume()
+    context.executor.gang("learner", "begin_sft", found)
+    if found is None:
+        ledger.commit()
+    _sft_steps(context, ledger)
+    (written,) = context.executor.gang("learner", "write_base", context.run.path)
+    context.executor.get(written)
 
 
 def _sft_steps(context: Context, ledger: Ledger) -> None:

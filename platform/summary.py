@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from burnish.platform.config import config_digest
+from burnish.platform.context import Context, StageResult
 from burnish.platform.ledger import SECONDS, Ledger
 from burnish.platform.rewards_view import what_changed
 from burnish.platform.rubric_log import START
 from burnish.platform.runs import write_json
-from burnish.platform.stages import STAGES, Context, StageResult
+from burnish.platform.stages import STAGES
 from burnish.rollouts.eval_result import compare
 from burnish.rollouts.report import read_report, write_report
 

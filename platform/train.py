@@ -16,6 +16,7 @@ from types import FrameType
 from burnish.data.errors import BurnishError
 from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
+from burnish.platform.context import Context, Interrupted, StageResult
 from burnish.platform.desk import RewardDesk
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Executor, GangLost
@@ -28,7 +29,7 @@ from burnish.platform.resume import CONFIG
 from burnish.platform.roles import learner_role, reward_role, reward_roles, roles
 from burnish.platform.rubric_start import EVENTS, keep_events
 from burnish.platform.runs import Run, RunStore, environment_versions, version_changes, write_text
-from burnish.platform.stages import STAGES, Context, Interrupted, StageResult
+from burnish.platform.stages import STAGES
 from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary
 from burnish.platform.tracking import open_tracker

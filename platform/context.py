@@ -1,0 +1,91 @@
+"""What every stage of a run works with, and what a finished one hands back.
+
+Made by `train.py`; the stages are in `stages.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from burnish.data.sources import Source
+from burnish.platform.assessment import Assessor
+from burnish.platform.config import Recipe
+from burnish.platform.console import Console
+from burnish.platform.desk import RewardDesk
+from burnish.platform.executor import Executor
+from burnish.platform.ledger import Ledger
+from burnish.platform.mirror import Mirror, NoMirror
+from burnish.platform.pools import Pools
+from burnish.platform.promoting import LivePromotion
+from burnish.platform.runs import Run
+from burnish.platform.telemetry import NoTelemetry, RayTelemetry
+from burnish.platform.tracking import NoTracker, Tracker
+from burnish.platform.workforce import Workforce
+from burnish.rollouts.eval_result import EvalResult
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything finished is committed."""
+
+
+@dataclass(eq=False)
+class Context:
+    """What every stage works with."""
+
+    run: Run
+    recipe: Recipe
+    executor: Executor
+    source: Source
+    tracker: Tracker | NoTracker
+    console: Console
+    interrupted: Callable[[], bool]
+    pools: Pools
+    desk: RewardDesk
+    workforce: Workforce
+    mirror: Mirror | NoMirror = field(default_factory=NoMirror)
+
+    def ledger(self, stage: str) -> Ledger:
+        """A fresh ledger of a stage."""
+        return Ledger(
+            self.run,
+            stage,
+            recipe=self.recipe,
+            executor=self.executor,
+            tracker=self.tracker,
+            train_count=self.source.count("train"),
+            telemetry=self._telemetry,
+            mirror=self.mirror,
+        )
+
+    def promotion(self, ledger: Ledger) -> LivePromotion:
+        """What takes the stage's commits live."""
+        say, event = self.console.line, self.tracker.event
+        return LivePromotion(self.recipe.serving, ledger, self.run.id, say, event)
+
+    @cached_property
+    def _telemetry(self) -> RayTelemetry | NoTelemetry:
+        """Whom ledgers tell: Ray's metrics, where there is a Ray."""
+        return RayTelemetry(self.run.id) if self.executor.name == "ray" else NoTelemetry()
+
+    @property
+    def base(self) -> Path:
+        """What the adapter sits on."""
+        return self.run.path / "base"
+
+    @property
+    def assessor(self) -> Assessor:
+        """Asks the rollout workers for evaluations."""
+        return Assessor(self.recipe, self.executor, self.source)
+
+
+@dataclass(frozen=True, eq=False)
+class StageResult:
+    """A finished stage: ledger, held-out results before and after (label -> result), the commit that is its result."""
+
+    ledger: Ledger
+    before: dict[str, EvalResult]
+    after: dict[str, EvalResult]
+    commit: str = "base"
