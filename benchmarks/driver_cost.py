@@ -114,6 +114,9 @@ class FakeLearner:
         return PolicyVersion(self._updates, f"{self._updates:064d}"), self._state
 
     @fake
+    def settled(self) -> None:
+        """Nothing is written behind."""
+
     def save(self, parent: Path, name: str, driver: dict[str, Any]) -> dict[str, str]:
         """A small real commit, so that the driver has something to prune."""
         commit(parent, name, lambda path: (path / "state.json").write_text("{}"))

@@ -87,6 +87,9 @@ class Learner:
         """The next version."""
         return PolicyVersion(self._updates, f"{self._updates:064d}"), {}
 
+    def settled(self) -> None:
+        """Nothing is written behind."""
+
     def save(self, parent: Path, name: str, driver: dict[str, Any]) -> dict[str, str]:
         """A small real commit."""
         commit(parent, name, lambda path: (path / "state.json").write_text(json.dumps(driver)))

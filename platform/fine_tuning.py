@@ -137,8 +137,11 @@ def rank_main(config: Mapping[str, Any]) -> None:
             _commit(ledger, worker, last, rank)
         train.report({"step": last, **metrics})
         if _agreed(job.stop.exists()) and last < total:
+            ledger.settle()
             return
         first = last
+    ledger.settle()
+    _agreed(None)  # the base is written after the last commit is on disk
     if not _agreed((job.run / "base").is_dir()):
         worker.write_base(job.run)
 

@@ -6,7 +6,7 @@ Rank 0 writes files; gathering weights is collective, so every rank takes part i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from burnish.learners.sft_trainer import SftTrainer
 from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
 from burnish.platform.checkpoints import commit
+from burnish.platform.commit_thread import CommitThread
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.failpoints import fail_point
@@ -34,11 +35,11 @@ from burnish.policies.lora_files import starting_adapter
 from burnish.policies.protocol import Policy
 from burnish.policies.snapshot import (
     Start,
+    captured_adapter,
     load_base,
     load_start,
     load_trained,
     new_policy,
-    save_adapter,
     save_base,
     save_start,
     snapshot_record,
@@ -68,6 +69,7 @@ class LearnerWorker:
         self._types: Types = {}
         self._policy: Any = None
         self._trainer: Trainer | None = None
+        self._commits = CommitThread()
         join_ranks(rank=rank, world=world, address=address)
 
     # -- supervised fine-tuning -------------------------------------------------------------------------------------
@@ -112,8 +114,6 @@ class LearnerWorker:
             seed=data.seed,
         )
         return [[self._source.example("train", index) for index in chunk] for chunk in own]
-
-    # -- the base ---------------------------------------------------------------------------------------------------
 
     def write_base(self, parent: Path) -> str:
         """Commit the trained policy, or a fresh one where nothing was trained, as `base/`; returns its digest."""
@@ -212,7 +212,9 @@ class LearnerWorker:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save(self, parent: Path, name: str, driver: Mapping[str, Any]) -> dict[str, str]:
-        """Commit a checkpoint; returns its policy digest and state digest.
+        """Begin to commit a checkpoint as of now; returns its policy digest and state digest.
+
+        It is written behind the training; `settled` waits for it, and so does the next one.
 
         Args:
             parent: directory of the stage's checkpoints.
@@ -224,29 +226,41 @@ class LearnerWorker:
         digests = {"policy_digest": policy_digest(self._base, state.weights), "state_digest": state_digest(state)}
         if self._rank == 0:
             record = {**driver, "counters": dict(state.counters), **digests}
-            commit(parent, name, lambda path: self._write(path, state, record))
+            self._commits.commit(parent, name, self._writer(state, record))
         return digests
 
-    def _write(self, path: Path, state: TrainerState, record: Mapping[str, Any]) -> None:
-        policy = self._policy
-        assert policy is not None
-        write_state(path, state)
-        (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
-        if not isinstance(self._trainer, Learner):
-            return
-        adapter, sampler = self._recipe.grpo.trained_adapter, self._recipe.grpo.sampler
-        if adapter is not None:
-            save_adapter(policy.module, path / "adapter")
-        snapshot = snapshot_record(
-            family=policy.family,
+    def settled(self) -> None:
+        """Wait until the last checkpoint is on disk."""
+        self._commits.settle()
+
+    def _writer(self, state: TrainerState, record: Mapping[str, Any]) -> Callable[[Path], None]:
+        """What fills a checkpoint's directory later, from copies."""
+        adapter = None
+        if isinstance(self._trainer, Learner) and self._recipe.grpo.trained_adapter is not None:
+            adapter = captured_adapter(self._policy.module)
+        snapshot = self._snapshot(record) if isinstance(self._trainer, Learner) else None
+
+        def write(path: Path) -> None:
+            write_state(path, state)
+            (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
+            if adapter is not None:
+                adapter(path / "adapter")
+            if snapshot is not None:
+                (path / "snapshot.json").write_text(json.dumps(snapshot, sort_keys=True, indent=1))
+
+        return write
+
+    def _snapshot(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        sampler = self._recipe.grpo.sampler
+        return snapshot_record(
+            family=self._policy.family,
             base=self._base,
             policy=record["policy_digest"],
-            adapter=adapter,
+            adapter=self._recipe.grpo.trained_adapter,
             sampler=replace(sampler.spec, kind="ode", eta=0.0),
             refiner=self._recipe.refiner.model_dump(mode="json"),
             weights="raw",
         )
-        (path / "snapshot.json").write_text(json.dumps(snapshot, sort_keys=True, indent=1))
 
     def _hold(self, policy: Any, trainer: Trainer, *, base: str, checkpoint: Path | None) -> None:
         if self._trainer is not None:
@@ -263,7 +277,8 @@ class LearnerWorker:
         return velocity_difference(self._policy, plain, self._source.example("dev", 0))
 
     def close(self) -> None:
-        """Leave the process group."""
+        """Leave the process group, once the last checkpoint is on disk."""
+        self._commits.close()
         if self._trainer is not None:
             self._trainer.close()
         leave_ranks()

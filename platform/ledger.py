@@ -78,6 +78,7 @@ class Ledger:
         self.staleness = 0
         self._telemetry, self._mirror = telemetry or NoTelemetry(), mirror or NoMirror()
         self._resent_before = -executor.resent
+        self._unsettled = False
         self._remembered: dict[tuple[int, str, str], Scores] = {}
 
     @property
@@ -228,7 +229,10 @@ class Ledger:
         return recipe.grpo.iterations if self.stage == "grpo" else recipe.sft.steps
 
     def commit(self) -> None:
-        """Have the learner commit the state as it is now; old ones beyond the newest, the best and the pinned go."""
+        """Have the learner commit the state as it is now; old ones beyond the newest, the best and the pinned go.
+
+        It is on disk when the next one is begun, or after `settle`.
+        """
         started = time.perf_counter()
         driver = {
             "stage": self.stage,
@@ -248,10 +252,27 @@ class Ledger:
         with self.timeline.span("learner", "commit", self.iteration - 1):
             (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
             self.digests = dict(self._executor.get(saved))
+        self._unsettled = True
+        self._tidy()
+        self.seconds["commit"] += time.perf_counter() - started
+
+    def settle(self) -> None:
+        """Wait until the last commit is on disk: the learner writes it while the run goes on.
+
+        Raises:
+            InfrastructureError: the disk refused.
+        """
+        if self._unsettled:
+            (done,) = self._executor.gang("learner", "settled")
+            self._executor.get(done)
+            self._unsettled = False
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """What follows from the commits that are on disk now."""
         kept = ({self.best, self._recipe.guard.rollback_commit} - {""}) | self.run.pins()
         prune(self.checkpoints, self._recipe.checkpoints.keep_last, kept)
         self._mirror.commit()
-        self.seconds["commit"] += time.perf_counter() - started
 
     def name(self, iteration: int | None = None) -> str:
         """Name of an iteration's commit, the current one's by default."""

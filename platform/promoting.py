@@ -93,6 +93,7 @@ class LivePromotion:
             return
         self.last = iteration
         try:
+            self.ledger.settle()
             found = self._promote(self.ledger.checkpoints / self.ledger.name(iteration), iteration)
             text = f"{found['model']} is {found['state']} on {self.config.to}"
         except BurnishError as error:

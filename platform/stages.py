@@ -90,7 +90,9 @@ def _sft_steps(context: Context, ledger: Ledger) -> None:
             ledger.finish(last, metrics, {"learn": time.perf_counter() - started})
             advance(last - first)
             if context.interrupted() and last < total:
+                ledger.settle()
                 raise Interrupted
+    ledger.settle()
 
 
 def _assess_base(context: Context, ledger: Ledger) -> dict[str, EvalResult]:
@@ -148,7 +150,7 @@ def run_grpo(context: Context) -> StageResult:
         loop.seed, loop.workforce = context.run.info.seed, context.workforce
         loop.committed = context.promotion(ledger).committed
         if not ledger.notes.get("ended"):
-            loop.run()
+            _run_loop(loop, ledger)
         swaps.close()
     if ledger.notes.get("ended") == "pause":
         raise Paused(keeper.last_verdict())
@@ -159,6 +161,16 @@ def run_grpo(context: Context) -> StageResult:
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     results = context.assessor.assess(ledger, "heldout", label=f"grpo-{result.removeprefix('step-')}")
     return StageResult(ledger, before, results, result)
+
+
+def _run_loop(loop: GrpoLoop, ledger: Ledger) -> None:
+    """Run what is left; whatever ends it, what it finished is on disk."""
+    try:
+        loop.run()
+    except RefusedError:
+        ledger.settle()
+        raise
+    ledger.settle()
 
 
 def _open_swaps(context: Context, ledger: Ledger) -> Swaps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,20 @@ def load_start(path: Path, config: AdapterConfig | None, *, reference: bool = Fa
 
 def save_adapter(module: Any, path: Path) -> None:
     """Write the adapter as diffusers' pipelines load it, alpha included."""
+    captured_adapter(module)(path)
+
+
+def captured_adapter(module: Any) -> Callable[[Path], None]:
+    """A copy of the adapter as it is now; called with a path, it writes what `save_adapter` would have written."""
     from diffusers.loaders import lora_pipeline
     from diffusers.training_utils import _collate_lora_metadata
     from peft import get_peft_model_state_dict
 
-    layers: dict[str, Any] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
+    held: dict[str, Any] = get_peft_model_state_dict(module, adapter_name=ADAPTER)
+    layers = {name: tensor.detach().clone() for name, tensor in held.items()}
     writer = getattr(lora_pipeline, LORA_WRITERS[type(module).__name__])
-    writer.save_lora_weights(
-        path,
+    return partial(
+        writer.save_lora_weights,
         transformer_lora_layers=layers,
         weight_name=ADAPTER_FILE,
         **_collate_lora_metadata({"transformer": module}),

@@ -67,6 +67,9 @@ class FakeLearner:
         """(version, weights)."""
         return PolicyVersion(self.iterations, f"{self.iterations:064d}"), {}
 
+    def settled(self):
+        """Nothing is written behind."""
+
     def save(self, parent, name, driver):
         """A commit with nothing but state.json."""
         digests = {"policy_digest": f"p{self.iterations}", "state_digest": f"s{self.iterations}"}

@@ -37,6 +37,9 @@ class Chain:
     def publish(self):
         return PolicyVersion(self.iterations, self.digest), {}
 
+    def settled(self):
+        pass
+
     def save(self, parent, name, driver):
         digests = {"policy_digest": self.digest, "state_digest": self.digest}
         commit(parent, name, lambda path: (path / "state.json").write_text(json.dumps({**driver, **digests})))
