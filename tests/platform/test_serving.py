@@ -1,18 +1,33 @@
 """From a run to a server and back: serve, refine on it, promote, roll back, and what MLflow hears."""
 
 import json
+import shutil
+import signal
 import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
+import mlflow
 import numpy as np
 import pytest
+import requests
 
 from burnish.data.errors import ConfigError
 from burnish.data.images import save_png
 from burnish.data.seeding import normal
 from burnish.platform import promoting, serving
 from burnish.platform.cli import main
+from burnish.platform.commands import choose_policy
+from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
 from burnish.platform.promoting import LivePromotion, ServingConfig
+from burnish.platform.runs import RunStore
+from burnish.policies.digests import policy_digest
+from burnish.policies.lora import import_state
+from burnish.policies.snapshot import load_start, save_adapter
+from burnish.serve.client import Client
 from burnish.serve.local import local_server
 from burnish.serve.store import ServeConfig, Store
 
@@ -25,11 +40,21 @@ def place(smoke, tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="session")
+def ports():
+    """A maker of free ports of loopback."""
+
+    def free():
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            return found.getsockname()[1]
+
+    return free
+
+
 @pytest.fixture(scope="module")
-def url(place):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+def url(place, ports):
+    port = ports()
     Store(place).token("admin")
     stop = local_server(ServeConfig(directory=str(place)), host="127.0.0.1", port=port)
     yield f"http://127.0.0.1:{port}"
@@ -100,6 +125,7 @@ def ledger(tmp_path, best="step-000002"):
         name=lambda n: f"step-{n:06d}",
         warnings=[],
         warn=lambda lines: None,
+        settle=lambda: None,
     )
 
 
@@ -138,22 +164,67 @@ def test_a_run_promotes_itself_on_a_live_server(burnish, smoke, url, place):
     assert found and versions[found[0]["version"]].lineage["run"] == child.run.id
 
 
-def test_a_rollback_and_its_reason_reach_mlflow(smoke, tmp_path, monkeypatch):
-    import shutil
-
-    import mlflow
-
-    from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
-    from burnish.platform.runs import RunStore
-
+@pytest.fixture
+def tracked(smoke, tmp_path):
+    """A copy of the smoke run that has an MLflow run of its own, and a client of that MLflow."""
     shutil.copytree(smoke.path, tmp_path / "runs" / smoke.id)
     run = RunStore(tmp_path / "runs").open(smoke.id)
     config = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(config.replace("  enabled: false\n  uri", "  enabled: true\n  uri"))
     sink = MlflowSink(TrackingConfig(), runs_dir=tmp_path / "runs", run_id=run.id, mlflow_run_id=None, params={})
-    run.update(mlflow_run_id=sink.mlflow_run_id)
+    return RunStore(tmp_path / "runs").open(run.update(mlflow_run_id=sink.mlflow_run_id).id), mlflow.MlflowClient(
+        f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    )
+
+
+def tags_of(run, client):
+    return client.get_run(run.info.mlflow_run_id).data.tags
+
+
+def test_a_rollback_and_its_reason_reach_mlflow(tracked):
+    run, client = tracked
     why = "canary score -0.3 is worse than -0.2 (8 examples)"
     serving.tag_event(run, {"event": "rolled_back", "policy": "tuned", "version": 2, "reason": why})
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
-    tags = client.get_run(sink.mlflow_run_id).data.tags
+    tags = tags_of(run, client)
     assert tags["serve.tuned.2"] == tags["serve.last_event"] == f"tuned@2 rolled_back: {why}"
+
+
+def spoilt(run, folder):
+    """A snapshot of the run whose adapter is forty times too strong, sound in every other way."""
+    chosen = choose_policy(run, "last")
+    start = load_start(chosen.base, chosen.recipe.grpo.trained_adapter)
+    state = {name: 40 * array for name, array in chosen.weights()[1].items()}
+    import_state(start.policy.module, state)
+    save_adapter(start.policy.module, folder / "adapter")
+    record = json.loads((chosen.checkpoint / "snapshot.json").read_text())
+    (folder / "snapshot.json").write_text(json.dumps(record | {"policy_digest": policy_digest(start.base, state)}))
+    return folder
+
+
+def test_a_served_canary_that_scores_worse_goes_back_by_itself_and_mlflow_hears_why(tracked, ports, tmp_path):
+    (run, mlflow_client), port = tracked, ports()
+    command = [sys.executable, "-m", "burnish.platform.cli", "serve", run.id, "--runs-dir", str(run.path.parent)]
+    command += ["--directory", str(tmp_path / "server"), "--port", str(port), "--executor", "local"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: requests.get(f"{url}/readyz", timeout=5).status_code == 200)
+        admin = Client(url, token=Store(tmp_path / "server").token("admin"))
+        bad = spoilt(run, tmp_path / "bad")
+        assert admin.promote(bad, policy="tuned", canary=0.5, lineage={})["state"] == "canary"
+        until(lambda: "rolled_back" in tags_of(run, mlflow_client).get("serve.tuned.2", ""))
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+    assert "canary score" in tags_of(run, mlflow_client)["serve.tuned.2"]
+    assert Store(tmp_path / "server").read().choose("tuned").name == "tuned@1"
+
+
+def until(condition, seconds=120.0):
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(requests.RequestException):
+            if condition():
+                return
+        assert time.monotonic() < end
+        time.sleep(0.2)
