@@ -56,7 +56,7 @@ class SftTrainer(Trainer):
         """Steps `step_from` … `step_to` - 1.
 
         Returns:
-            Means over these steps (this rank's loss), and the last step's loss and learning rate.
+            Means over these steps and all ranks, and the last step's loss and learning rate.
 
         Raises:
             DataError: an example has no target.
@@ -67,6 +67,7 @@ class SftTrainer(Trainer):
             loss, info = self._train_step(step, chunks(step))
             losses.append(loss)
             infos.append(info)
+        losses = self._over_ranks(losses)
         taken = [info.grad_norm for info in infos if not info.skipped]
         return {
             "loss": float(np.mean(losses)),
@@ -75,6 +76,14 @@ class SftTrainer(Trainer):
             "lr": infos[-1].lr,
             "skipped_updates": float(len(infos) - len(taken)),
         }
+
+    def _over_ranks(self, losses: Sequence[float]) -> list[float]:
+        """Each step's mean over the ranks."""
+        if self.world == 1:
+            return list(losses)
+        summed = torch.tensor(losses, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(summed)
+        return (summed / self.world).tolist()
 
     def _train_step(self, step: int, chunks: Sequence[Sequence[Example]]) -> tuple[float, StepInfo]:
         total = 0.0

@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 TREE = ("--learners.engine", "{kind: torch, reduction: reproducible}", "--sft.micro_batch", "4")
-ONLY = ("smoke", *TREE, "--stages", "sft", "--sft.steps", "100")
+ONLY = ("smoke", *TREE, "--stages", "sft", "--sft.steps", "150")
 TWO = ("--learners.ranks", "2")
 
 
@@ -23,7 +23,7 @@ def alone(burnish, tmp_path):
 
 
 def told(child):
-    (state,) = child.run.path.glob("stages/sft/checkpoints/step-000100/state.json")
+    (state,) = child.run.path.glob("stages/sft/checkpoints/step-000150/state.json")
     lines = [json.loads(line) for line in (child.run.path / "metrics.jsonl").read_text().splitlines()]
     return json.loads(state.read_text())["state_digest"], {line["step"]: line["loss"] for line in lines}
 
@@ -33,7 +33,7 @@ def test_two_ranks_of_which_one_dies_come_to_the_bytes_of_one_and_leave_nothing_
     assert child.wait(400) == 0, child.text
     assert "A worker died" in child.text
     digest, metrics = told(child)
-    assert digest == alone[0] and list(metrics) == [50, 100]
+    assert digest == alone[0] and list(metrics) == [50, 100, 150]
     assert metrics == pytest.approx(alone[1], rel=1e-5)
     assert not [path.name for path in child.run.path.iterdir() if path.name in (".ray-train", ".stop-sft")]
     assert (child.run.path / "base" / "manifest.json").is_file()
