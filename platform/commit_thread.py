@@ -39,5 +39,10 @@ class CommitThread:
             begun.result()
 
     def close(self) -> None:
-        """Let the thread end after what it was given."""
+        """Let the thread end after what it was given.
+
+        Raises:
+            InfrastructureError, CheckpointError: that could not be written.
+        """
         self._pool.shutdown(wait=True)
+        self.settle()

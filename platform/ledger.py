@@ -78,7 +78,7 @@ class Ledger:
         self.staleness = 0
         self._telemetry, self._mirror = telemetry or NoTelemetry(), mirror or NoMirror()
         self._resent_before = -executor.resent
-        self._unsettled = False
+        self._unsettled, self._kept = False, set[str]()
         self._remembered: dict[tuple[int, str, str], Scores] = {}
 
     @property
@@ -252,8 +252,10 @@ class Ledger:
         with self.timeline.span("learner", "commit", self.iteration - 1):
             (saved,) = self._executor.gang("learner", "save", self.checkpoints, self.name(), driver)
             self.digests = dict(self._executor.get(saved))
+        if self._unsettled:
+            self._tidy()  # the commit before is on disk now, this one is not
         self._unsettled = True
-        self._tidy()
+        self._kept = {self.best, self._recipe.guard.rollback_commit} - {""}
         self.seconds["commit"] += time.perf_counter() - started
 
     def settle(self) -> None:
@@ -269,9 +271,8 @@ class Ledger:
             self._tidy()
 
     def _tidy(self) -> None:
-        """What follows from the commits that are on disk now."""
-        kept = ({self.best, self._recipe.guard.rollback_commit} - {""}) | self.run.pins()
-        prune(self.checkpoints, self._recipe.checkpoints.keep_last, kept)
+        """What follows from the commits that are on disk; the best they name stays until a newer one is written."""
+        prune(self.checkpoints, self._recipe.checkpoints.keep_last, self._kept | self.run.pins())
         self._mirror.commit()
 
     def name(self, iteration: int | None = None) -> str:

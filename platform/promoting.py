@@ -92,8 +92,8 @@ class LivePromotion:
         if self.config.to is None or iteration - self.last < self.config.every or not self._passed(iteration):
             return
         self.last = iteration
+        self.ledger.settle()  # a disk that refuses, or a lost learner, is the run's trouble and not the promotion's
         try:
-            self.ledger.settle()
             found = self._promote(self.ledger.checkpoints / self.ledger.name(iteration), iteration)
             text = f"{found['model']} is {found['state']} on {self.config.to}"
         except BurnishError as error:

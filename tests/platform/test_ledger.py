@@ -105,19 +105,33 @@ def test_old_commits_go_and_the_best_stays(stage):
     for iteration in range(1, 5):
         stage.ledger.best = "step-000001" if iteration > 1 else "step-000000"
         finish(stage, iteration)
+    stage.ledger.settle()
     names = [path.name for path in committed(stage.ledger.checkpoints)]
     keep = stage.recipe.checkpoints.keep_last
     assert names == sorted({"step-000001", *(f"step-{i:06d}" for i in range(5 - keep, 5))})
+
+
+def test_the_best_stays_until_the_newer_one_is_on_disk(stage):
+    stage.ledger.best = "step-000000"
+    for iteration in range(1, 8):
+        finish(stage, iteration)
+    stage.ledger.best = "step-000008"
+    finish(stage, 8)
+    assert (stage.ledger.checkpoints / "step-000000").is_dir()
+    stage.ledger.settle()
+    assert not (stage.ledger.checkpoints / "step-000000").exists()
 
 
 def test_a_pinned_commit_stays_until_it_is_let_go(stage):
     stage.run.pin("step-000000")
     for iteration in range(1, 7):
         finish(stage, iteration)
+    stage.ledger.settle()
     names = [path.name for path in committed(stage.ledger.checkpoints)]
     assert names[:2] == ["step-000000", "step-000003"]
     stage.run.pin("step-000000", remove=True)
     finish(stage, 7)
+    stage.ledger.settle()
     assert committed(stage.ledger.checkpoints)[0].name == "step-000004"
     for commit, remove in (("step-000099", False), ("../base", False), ("step-000004", True)):
         with pytest.raises(ConfigError, match="COMMIT"):

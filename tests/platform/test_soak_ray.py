@@ -1,4 +1,4 @@
-"""Sixty iterations on Ray with six deaths: the exact result, nothing left behind, memory that does not grow."""
+"""Sixty iterations on Ray with six deaths and more: the exact result, and nothing left behind."""
 
 import os
 import signal
