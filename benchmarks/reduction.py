@@ -122,9 +122,6 @@ def main(argv: list[str] | None = None) -> int:
         "", f"{found[1]['parameters']} float32 parameters, {MICRO} micro-batches of 4 rows, {STEPS} updates an arm;"
     )
     page.say(f"the fast reduction ends with {same['fast']} different digests.")
-    page.say(
-        "", "The torch engine's fast reduction goes parameter by parameter, which on gloo costs more than one vector."
-    )
     return page.close(arguments.markdown)
 
 

@@ -1,4 +1,4 @@
-"""The engine without DeepSpeed: every rank holds everything; gradients are all-reduced one by one.
+"""The engine without DeepSpeed: every rank holds everything; gradients are all-reduced as one vector.
 
 Bit for bit equal to DeepSpeed ZeRO-1/2 on one rank; within float32 rounding of any stage on several.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from burnish.learners.engine import (
     MOMENTS,
@@ -93,14 +94,15 @@ class TorchEngine:
         if self._tree is not None:
             for parameter, gradient in zip(self._parameters.values(), self._tree.total(), strict=True):
                 parameter.grad = gradient
-            return [p.grad for p in self._parameters.values() if p.grad is not None]
         for parameter in self._parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if self._world > 1:
-                dist.all_reduce(parameter.grad)
-                parameter.grad.div_(self._world)
-        return [p.grad for p in self._parameters.values() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if self._tree is None and self._world > 1:
+            flat = parameters_to_vector(gradients)
+            dist.all_reduce(flat)
+            vector_to_parameters(flat.div_(self._world), gradients)
+        return gradients
 
     def trainable(self) -> dict[str, torch.Tensor]:
         """See `Engine.trainable`."""
