@@ -193,6 +193,7 @@ def test_a_paused_run_leaves_with_code_5_and_a_resume_goes_on(burnish, start):
     assert len(lines(run, "metrics.jsonl")) > finished
 
 
+@pytest.mark.slow
 def test_a_raised_kl_weight_survives_a_kill_and_changes_the_run(burnish, start):
     ends = []
     for action in ("raise_kl", "warn"):

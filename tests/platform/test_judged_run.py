@@ -24,6 +24,7 @@ def rewards(judge):
     return "--rewards.rewards", json.dumps([*local, spec])
 
 
+@pytest.mark.slow
 def test_a_judge_that_answers_500_for_20_iterations_is_missing_and_the_others_carry_on(burnish, judge):
     judge.mode = "500"
     child = burnish("smoke", "--grpo.iterations", "20", *rewards(judge))

@@ -97,6 +97,7 @@ def test_another_process_comes_to_the_same_bytes_and_does_not_import_ray(burnish
     assert (child.run.path / "journal.jsonl").read_bytes() == (smoke.path / "journal.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_and_another_switch_come_to_other_bytes(burnish, digest, copied):
     """Shuffled advantages: the negative control is a switch of the recipe, and it changes the run."""
     start = ("smoke", "--from", copied.id, "--stages", "grpo", "--grpo.iterations", "2")
