@@ -20,15 +20,15 @@ from typing import Any
 
 from harness import Page, parser, single_thread
 
-MICRO, STEPS, WARM = 8, 8, 2
+NUM_MICRO, NUM_STEPS, NUM_WARMUP = 8, 8, 2
 KINDS = ("fast", "reproducible")
 RANKS = (1, 2, 4)
 BAR = 1.5
 """Allowed time of an update with the fixed tree, as a multiple of one without."""
 
 
-def engine_of(kind: str, rank: int, world: int) -> Any:
-    """The torch engine over a tiny policy whose weights are all trained."""
+def engine_of(kind: str, rank: int, world: int) -> tuple[Any, Any]:
+    """A tiny policy whose weights are all trained, and the torch engine over it."""
     from burnish.learners.engine import EngineConfig
     from burnish.learners.engines import engine_factory
     from burnish.learners.optimizer import OptimizerConfig
@@ -38,8 +38,9 @@ def engine_of(kind: str, rank: int, world: int) -> Any:
     policy = new_policy(load_recipe("tiny").policy.config)
     policy.module.requires_grad_(True)
     config = EngineConfig(kind="torch", reduction=kind)
+    total = NUM_STEPS + NUM_WARMUP
     make = engine_factory(
-        config, OptimizerConfig(lr=1e-3), num_micro=MICRO // world, total_steps=STEPS + WARM, rank=rank, world=world
+        config, OptimizerConfig(lr=1e-3), num_micro=NUM_MICRO // world, total_steps=total, rank=rank, world=world
     )
     return policy, make(policy.module)
 
@@ -50,7 +51,7 @@ def update(policy: Any, engine: Any, conditions: Any, step: int, rank: int, worl
 
     from burnish.data.seeding import normal
 
-    share, began = MICRO // world, time.perf_counter()
+    share, began = NUM_MICRO // world, time.perf_counter()
     for micro in range(rank * share, (rank + 1) * share):
         noise = torch.from_numpy(normal((4, *policy.latent_shape(conditions)), step, "reduction", micro))
         velocity = policy.velocity(noise, torch.full((4,), 0.5), [conditions] * 4)
@@ -73,7 +74,7 @@ def rank_main(rank: int, world: int, address: str, out: Path) -> None:
     arms = {kind: engine_of(kind, rank, world) for kind in KINDS}
     conditions = next(iter(arms.values()))[0].encode(recipe_source(load_recipe("tiny")).example("train", 0))
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for step in range(WARM + STEPS):
+    for step in range(NUM_WARMUP + NUM_STEPS):
         for kind, (policy, engine) in arms.items():
             if world > 1:
                 torch.distributed.barrier()
@@ -82,7 +83,7 @@ def rank_main(rank: int, world: int, address: str, out: Path) -> None:
     if rank == 0:
         digests = {kind: policy_digest("", state) for kind, state in states.items()}
         numbers = sum(array.size for array in states["fast"].values())
-        found = {"seconds": {k: s[WARM:] for k, s in seconds.items()}, "digests": digests, "parameters": numbers}
+        found = {"seconds": {k: s[NUM_WARMUP:] for k, s in seconds.items()}, "digests": digests, "parameters": numbers}
         out.write_text(json.dumps(found))
     if world > 1:
         torch.distributed.barrier()
@@ -95,8 +96,12 @@ def measured(world: int) -> dict[str, Any]:
         out, address = Path(folder) / "out.json", (Path(folder) / "store").as_uri()
         command = [sys.executable, __file__, "--rank"]
         ranks = [subprocess.Popen([*command, str(r), str(world), address, str(out)]) for r in range(world)]
-        if any(rank.wait(600) for rank in ranks):
-            raise SystemExit(f"a rank of {world} failed")
+        try:
+            if any(rank.wait(600) for rank in ranks):
+                raise SystemExit(f"a rank of {world} failed")
+        finally:
+            for rank in ranks:  # those that still wait for one that failed
+                rank.kill()
         return json.loads(out.read_text())
 
 
@@ -119,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     page.verdict(f"it costs at most {BAR} times the update", max(ratios.values()) <= BAR, f"{max(ratios.values()):.2f}")
     page.say(
-        "", f"{found[1]['parameters']} float32 parameters, {MICRO} micro-batches of 4 rows, {STEPS} updates an arm;"
+        "", f"{found[1]['parameters']} float32 parameters, {NUM_MICRO} micro-batches of 4 rows, {NUM_STEPS} updates;"
     )
     page.say(f"the fast reduction ends with {same['fast']} different digests.")
     return page.close(arguments.markdown)

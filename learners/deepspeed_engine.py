@@ -23,7 +23,7 @@ from burnish.learners.engine import (
     state_shapes,
 )
 from burnish.learners.optimizer import OptimizerConfig, adamw, blank_state, clip_gradients, gradient_norm
-from burnish.learners.reduction import TreeReduction, give
+from burnish.learners.reduction import TreeReduction, surrogate_loss
 
 
 def import_deepspeed(device: torch.device) -> Any:
@@ -152,7 +152,8 @@ class DeepSpeedEngine:
         if torch.isfinite(norm):
             clip_gradients(gradients, norm, max_norm=self._config.grad_clip)
             share = float(self._world) if self._rank == 0 else 0.0
-            self._engine.backward(self._engine(give(gradients, list(self._parameters.values()), share=share)))
+            loss = surrogate_loss(gradients, list(self._parameters.values()), share=share)
+            self._engine.backward(self._engine(loss))
             self._engine.step()
         return norm
 

@@ -6,8 +6,8 @@ own contiguous block, then pairs of ranks exchange and add, lower rank first. A 
 of two of ranks is always the same tree, so 1, 2 and 4 ranks give the same bytes. Norm and clipping are taken from that
 sum.
 
-Called by the engines where `reduction: reproducible`. It costs log2(ranks) exchanges of the whole gradient, and
-log2(micro-batches) copies of it.
+Called by the engines where `reduction: reproducible`. It costs log2(ranks) exchanges of the whole gradient, and holds
+up to log2(micro-batches of a rank) + 1 copies of it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ class TreeReduction:
         self._stack: list[tuple[int, torch.Tensor]] = []
 
     def add(self, loss: torch.Tensor) -> None:
-        """Take the gradient of one micro-batch's scalar loss, divided by the number of the update's micro-batches.
+        """Take the gradient of one micro-batch's loss, divided by the number of the update's micro-batches.
 
-        No `.grad` is touched, so hooks on the parameters do not fire.
+        No `.grad` is accumulated, so hooks that run after accumulation (DeepSpeed's) do not fire.
+
+        Args:
+            loss: scalar [].
         """
         found = torch.autograd.grad(loss / self._scale, self._parameters, allow_unused=True)
         pairs = zip(found, self._parameters, strict=True)
@@ -77,8 +80,15 @@ class TreeReduction:
         return own + other if self._rank < partner else other + own
 
 
-def give(gradients: Sequence[torch.Tensor], parameters: Sequence[torch.nn.Parameter], *, share: float) -> torch.Tensor:
-    """A scalar whose backward leaves exactly `share` x gradient at each parameter, for engines that want a loss."""
+def surrogate_loss(
+    gradients: Sequence[torch.Tensor], parameters: Sequence[torch.nn.Parameter], *, share: float
+) -> torch.Tensor:
+    """A scalar [] whose gradient at each parameter is `share` times the given one, for engines that want a loss.
+
+    Args:
+        gradients, parameters: one gradient for each parameter, of its shape.
+        share: factor of all of them.
+    """
     return torch.stack([(p * (share * g)).sum() for g, p in zip(gradients, parameters, strict=True)]).sum()
 
 
@@ -86,7 +96,7 @@ def check_world(world: int) -> None:
     """Only powers of two of ranks share one tree.
 
     Raises:
-        ConfigError: it is not one.
+        ConfigError: `world` is not a power of two.
     """
     if world < 1 or world & (world - 1):
         raise ConfigError(

@@ -1,6 +1,7 @@
 """The engine without DeepSpeed: every rank holds everything; gradients are all-reduced as one vector.
 
-Bit for bit equal to DeepSpeed ZeRO-1/2 on one rank; within float32 rounding of any stage on several.
+Bit for bit equal to DeepSpeed ZeRO-1/2 on one rank; within float32 rounding of any stage on several. Made by
+`engines.py`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ class TorchEngine:
         module: its parameters that require gradients are trained.
         config: how gradients are summed.
         optimizer: AdamW and its schedule.
-        num_micro: micro-batches a step, a power of two.
+        num_micro: micro-batches of this rank a step, a power of two.
         total_steps: steps of the whole stage, for the learning rate.
         rank, world: this process and how many there are.
+
+    Raises:
+        ConfigError: `num_micro` is no power of two, several ranks have no process group, or their number is no power
+            of two with the reproducible reduction.
     """
 
     def __init__(

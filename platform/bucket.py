@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from burnish.data.errors import CheckpointError, ConfigError, InfrastructureError, Problem
-from burnish.platform.manifest import FileEntry, sha256_of
+from burnish.platform.manifest import FileEntry, NewerFormatError, sha256_of
 
 FORMAT_VERSION = 1
 
@@ -51,6 +52,7 @@ class Bucket:
 
     Raises:
         ConfigError: no such protocol, or its package is missing.
+        InfrastructureError: of every method: the store cannot be reached.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any], run_id: str) -> None:
@@ -66,18 +68,19 @@ class Bucket:
         """A commit whose own bytes are sound; its files are not looked at.
 
         Raises:
-            CheckpointError: missing, cut off or changed.
+            CheckpointError: missing, cut off or changed; NewerFormatError where a newer burnish wrote it.
         """
         raw = self._get(self._commit(number))
         try:
             if raw is None:
                 raise ValueError("no such commit")
-            commit = _parse(raw)
+            return _parse(raw)
+        except NewerFormatError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 "commit not readable", [Problem(self._commit(number), str(error), "whole")]
             ) from error
-        return commit
 
     def write(self, commit: Commit) -> None:
         """Write a commit, where there is none of its number; its files must be there already.
@@ -89,7 +92,7 @@ class Bucket:
         with _reaching(path):
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             try:
-                self._fs.pipe_file(path, raw, mode="create")
+                _create(self._fs, path, raw)
                 return
             except FileExistsError:
                 pass
@@ -97,12 +100,20 @@ class Bucket:
             raise TakenError(path)
 
     def missing(self, files: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-        """Those of a commit's files whose content is not there yet."""
-        held = {Path(path).name for path in self._list("objects")}
-        return {name: entry for name, entry in files.items() if entry.sha256 not in held}
+        """Those of a commit's files whose content is not there yet, or only in part."""
+        held = {(Path(item["name"]).name, item["size"]) for item in listed(self._fs, f"{self._root}/objects")}
+        return {name: entry for name, entry in files.items() if (entry.sha256, entry.size) not in held}
 
     def put(self, entry: FileEntry, content: Path | bytes) -> None:
-        """Bring a file there under its sha256."""
+        """Upload a file under its sha256.
+
+        Args:
+            entry: size and sha256.
+            content: where it lies, or its bytes.
+
+        Raises:
+            FileNotFoundError: it does not lie there any more.
+        """
         path = self._object(entry)
         with _reaching(path):
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -113,7 +124,7 @@ class Bucket:
                     self._fs.put_file(str(content), path)
 
     def fetch(self, entry: FileEntry, to: Path) -> None:
-        """Bring a file here.
+        """Download a file and check its sha256.
 
         Raises:
             CheckpointError: it is not there, or has other bytes.
@@ -128,12 +139,23 @@ class Bucket:
             raise CheckpointError("file damaged", [Problem(path, f"sha256 {found[:12]}…", f"{entry.sha256[:12]}…")])
 
     def prune(self, keep_last: int) -> None:
-        """Remove commits beyond the newest `keep_last`, then files that no commit names. For the one writer only."""
-        numbers = self.commits()
-        for number in numbers[:-keep_last]:
+        """Remove all but the newest `keep_last` sound commits, then files that none of them names.
+
+        For the one writer only, and only while the newest commit is its own.
+        """
+        kept: list[Commit] = []
+        for number in reversed(self.commits()):
+            try:
+                if len(kept) < keep_last:
+                    kept.append(self.read(number))
+                    continue
+            except NewerFormatError:
+                raise
+            except CheckpointError:
+                pass
             with _reaching(self._commit(number)):
                 self._fs.rm_file(self._commit(number))
-        named = {entry.sha256 for number in numbers[-keep_last:] for entry in self.read(number).files.values()}
+        named = {entry.sha256 for commit in kept for entry in commit.files.values()}
         for path in self._list("objects"):
             if Path(path).name not in named:
                 with _reaching(path):
@@ -146,7 +168,7 @@ class Bucket:
         return f"{self._root}/objects/{entry.sha256}"
 
     def _list(self, folder: str) -> list[str]:
-        return listed(self._fs, f"{self._root}/{folder}")
+        return [item["name"] for item in listed(self._fs, f"{self._root}/{folder}")]
 
     def _get(self, path: str) -> bytes | None:
         with _reaching(path):
@@ -154,9 +176,14 @@ class Bucket:
 
 
 def run_ids(url: str, options: Mapping[str, Any]) -> list[str]:
-    """Ids of the runs below a URL."""
+    """Ids of the runs below a URL.
+
+    Raises:
+        ConfigError: no such protocol, or its package is missing.
+        InfrastructureError: the store cannot be reached.
+    """
     fs, root = open_url(url, options)
-    return sorted(Path(path).name for path in listed(fs, root))
+    return [Path(item["name"]).name for item in listed(fs, root)]
 
 
 def open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
@@ -169,18 +196,27 @@ def open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         # Listings are asked for anew each time: another machine may have written meanwhile.
         fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
     except (ImportError, ValueError, TypeError) as error:
-        hint = "pip install 'burnish[cloud]' for s3:// and gs://"
+        hint = "pip install -c constraints.txt -e '.[cloud]' for s3:// and gs://"
         raise ConfigError("mirror refused", [Problem("checkpoints.mirror", url, str(error), hint)]) from error
     return fs, root.rstrip("/")
 
 
-def listed(fs: Any, path: str) -> list[str]:
-    """What lies in a folder, sorted; nothing where there is none."""
+def listed(fs: Any, path: str) -> list[dict[str, Any]]:
+    """What lies in a folder, sorted by `name`, each with its `size` in bytes; nothing where there is none."""
     with _reaching(path):
         try:
-            return sorted(fs.ls(path, detail=False))
+            return sorted(fs.ls(path, detail=True), key=lambda item: item["name"])
         except FileNotFoundError:
             return []
+
+
+def _create(fs: Any, path: str, raw: bytes) -> None:
+    """Write a file where there is none; FileExistsError where there is one."""
+    if isinstance(fs, LocalFileSystem):  # there fsspec looks first and then writes
+        with open(path, "xb") as stream:
+            stream.write(raw)
+    else:
+        fs.pipe_file(path, raw, mode="create")
 
 
 @contextmanager
@@ -191,7 +227,7 @@ def _reaching(path: str) -> Iterator[None]:
     except (FileNotFoundError, CheckpointError):
         raise
     except Exception as error:
-        raise InfrastructureError(f"could not reach {path}: {error}") from error
+        raise InfrastructureError(f"could not transfer {path}: {type(error).__name__}: {error}") from error
 
 
 def _bytes(commit: Commit) -> bytes:
@@ -205,6 +241,8 @@ def _parse(raw: bytes) -> Commit:
         raise ValueError("changed bytes")
     tree = json.loads(body)
     if tree["format_version"] > FORMAT_VERSION:
-        raise ValueError(f"format_version {tree['format_version']}: written by a newer burnish")
+        found = f"format_version {tree['format_version']}"
+        problem = Problem(f"commit {tree['number']}", found, f"<= {FORMAT_VERSION}", "update burnish")
+        raise NewerFormatError("the mirror was written by a newer burnish", [problem])
     files = {name: FileEntry(int(entry["size"]), str(entry["sha256"])) for name, entry in tree["files"].items()}
     return Commit(int(tree["number"]), str(tree["writer"]), files)

@@ -5,11 +5,15 @@ Shared by `cluster.py` and `crew.py`; it sends nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray import exceptions as lost
+
+from burnish.data.errors import InfrastructureError
 
 INFRASTRUCTURE = (
     lost.RayActorError,
@@ -22,6 +26,8 @@ INFRASTRUCTURE = (
     lost.RpcError,
 )
 """What says nothing of the call itself: it is sent again. Whatever else a call raises is a bug and ends the run."""
+_GANG_GRACE = 15.0
+"""Seconds that Ray gets to report a dead member after another one failed because of it."""
 
 
 @dataclass(eq=False)
@@ -33,7 +39,7 @@ class Call:
         returns: parts of its result.
         actor: slot of the actor that has it.
         refs: Ray's references of its parts.
-        since: when it was first in its actor's queue, monotonic seconds.
+        since: when its actor last answered, or it was sent: no earlier did it come first there; monotonic seconds.
         arrived: Ray says that its first part is there, whatever it is.
         done: its first part was taken.
         first: that part.
@@ -80,3 +86,28 @@ def references(args: Sequence[Any]) -> list[Any]:
 def parts(args: Sequence[Any]) -> list[Part]:
     """The handles among arguments."""
     return [a for a in args if isinstance(a, Part)]
+
+
+def attempted(ref: Any, deadline: float) -> Any:
+    """The value of an attempt; what the worker's own code raised comes as it was raised there."""
+    try:
+        return ray.get(ref, timeout=deadline)
+    except INFRASTRUCTURE as error:
+        raise InfrastructureError(f"the worker was lost: {type(error).__name__}") from error
+    except lost.RayTaskError as error:
+        raise error.cause from error
+
+
+def any_lost(refs: Sequence[Any]) -> bool:
+    """True if one of the calls ends, within the grace period, because its actor is gone."""
+    deadline, pending = time.monotonic() + _GANG_GRACE, list(refs)
+    while pending and time.monotonic() < deadline:
+        done, pending = ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)
+        for ref in done:
+            try:
+                ray.get(ref)
+            except INFRASTRUCTURE:
+                return True
+            except Exception:  # another echo: go on looking for the member that died
+                continue
+    return False

@@ -16,17 +16,18 @@ from ray import exceptions as lost
 
 from burnish.data.errors import InfrastructureError
 from burnish.platform.actors import place
-from burnish.platform.calls import INFRASTRUCTURE, Call, Part, parts, references
+from burnish.platform.calls import INFRASTRUCTURE, Call, Part, any_lost, attempted, parts, references
 from burnish.platform.console import note
 from burnish.platform.crew import Crew, Make, draining_nodes
 from burnish.platform.executor import GangLost, Handle, Role
 
 _TICK = 1.0
-_GANG_GRACE = 15.0
-"""Seconds that Ray gets to report a dead member after another one failed because of it."""
+"""Seconds between two looks at workers and deadlines."""
 _LONGEST_PAUSE = 5.0
+"""Seconds, the most that a lost call waits before it is sent again."""
 _MANY, _LINGER = 128, 0.01
-"""With more open calls than that, answers are gathered for that many seconds; groups take far longer."""
+"""With more than `_MANY` open calls, answers are gathered for `_LINGER` seconds: each look costs as much as there are
+calls, and groups take far longer."""
 _LATER = object()
 """Answer of a worker that was lost during a broadcast: it is told once it is back, and nobody waits for that."""
 
@@ -104,7 +105,11 @@ class RayExecutor:
     def gang(
         self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
     ) -> tuple[Handle, ...]:
-        """Send a call to all members of a gang and wait until every one of them is through."""
+        """Send a call to all members of a gang and wait until every one of them is through.
+
+        Raises:
+            GangLost: a member died, or did not answer within the role's deadline.
+        """
         try:
             refs = self._gang_refs(role, method, args, each, returns)
         except GangLost as error:
@@ -138,7 +143,7 @@ class RayExecutor:
             except INFRASTRUCTURE as error:
                 raise GangLost(f"a {role.name} worker was lost: {type(error).__name__}") from error
             except Exception as error:  # perhaps only the echo of another member's death in a collective
-                if _any_lost(pending):
+                if any_lost(pending):
                     raise GangLost(f"a {role.name} worker was lost in a collective") from error
                 raise
             if time.monotonic() > deadline:
@@ -148,6 +153,9 @@ class RayExecutor:
         """Call every actor of a pool and wait; remembered as the state that a restarted actor gets first.
 
         Whoever is lost meanwhile, and is not the last one, answers nothing: it gets the state before its next call.
+
+        Raises:
+            InfrastructureError: more than `budget` calls were lost.
         """
         crew = self._crews[role]
         calls = crew.state.setdefault(method, [])
@@ -162,7 +170,11 @@ class RayExecutor:
         return [value for value in found if value is not _LATER]
 
     def wait(self, handles: Sequence[Handle]) -> Handle:
-        """Block until one handle's call is through, sending failed and overdue calls again."""
+        """Block until one handle's call is through, sending failed and overdue calls again.
+
+        Raises:
+            InfrastructureError: more than `budget` calls were lost.
+        """
         waited = [h for h in handles if isinstance(h, Part)]
         while True:
             self._tend()
@@ -171,10 +183,10 @@ class RayExecutor:
                     return part
             by_ref = {p.call.refs[0]: p for p in waited}
             done, _ = ray.wait(list(by_ref), num_returns=1, timeout=_TICK, fetch_local=False)
-            if done and len(by_ref) > _MANY:  # each look costs as much as there are calls: take in several at a time
+            if done and len(by_ref) > _MANY:
                 done, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=_LINGER, fetch_local=False)
             for ref in done:
-                by_ref[ref].call.arrived = True
+                self._arrive(by_ref[ref].call)
             self._replace_hung([p.call for p in waited if not p.call.arrived])
 
     def _tend(self) -> None:
@@ -182,18 +194,31 @@ class RayExecutor:
         if time.monotonic() - self._tended < _TICK:
             return
         self._tended = time.monotonic()
+        self._look()
         nodes = draining_nodes()
         for crew in self._crews.values():
             if nodes and not crew.role.gang and (moved := crew.relieve(nodes)):
                 note(f"{moved} {crew.role.name} workers stand on nodes that will go: others take their place")
             crew.tend(self._open)
 
+    def _look(self) -> None:
+        """Take note of answers that nobody waits for yet: who gave one did not hang meanwhile."""
+        pending = {call.refs[0]: call for call in self._open if not call.done and not call.arrived}
+        if pending:
+            done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0, fetch_local=False)
+            for ref in done:
+                self._arrive(pending[ref])
+
+    def _arrive(self, call: Call) -> None:
+        """A call was answered: what waited behind it starts now."""
+        call.arrived = True
+        for other in self._open:
+            if (other.role, other.actor) == (call.role, call.actor):
+                other.since = time.monotonic()
+
     def _finish(self, call: Call) -> bool:
         """True once a call's first part is there; an infrastructure failure sends the call again."""
         call.done = True
-        for other in self._open:  # what waited behind this call starts now
-            if (other.role, other.actor) == (call.role, call.actor):
-                other.since = time.monotonic()
         try:
             call.first = ray.get(call.refs[0], timeout=self._crews[call.role].role.deadline)
         except INFRASTRUCTURE as error:
@@ -252,7 +277,7 @@ class RayExecutor:
         assert isinstance(handle, Part)
         deadline = self._crews[handle.call.role].role.deadline
         if handle.call.attempt:
-            return _attempted(handle.ref, deadline)
+            return attempted(handle.ref, deadline)
         if handle.index == 0 and handle.call.first is not None:
             return handle.call.first
         if not handle.call.done:
@@ -264,28 +289,3 @@ class RayExecutor:
         for crew in self._crews.values():
             crew.close()
         self._crews.clear()
-
-
-def _attempted(ref: Any, deadline: float) -> Any:
-    """The value of an attempt; what the worker's own code raised comes as it was raised there."""
-    try:
-        return ray.get(ref, timeout=deadline)
-    except INFRASTRUCTURE as error:
-        raise InfrastructureError(f"the worker was lost: {type(error).__name__}") from error
-    except lost.RayTaskError as error:
-        raise error.cause from error
-
-
-def _any_lost(refs: Sequence[Any]) -> bool:
-    """True if one of the calls ends, within the grace period, because its actor is gone."""
-    deadline, pending = time.monotonic() + _GANG_GRACE, list(refs)
-    while pending and time.monotonic() < deadline:
-        done, pending = ray.wait(pending, num_returns=1, timeout=_TICK, fetch_local=False)
-        for ref in done:
-            try:
-                ray.get(ref)
-            except INFRASTRUCTURE:
-                return True
-            except Exception:  # another echo: go on looking for the member that died
-                continue
-    return False

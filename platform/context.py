@@ -33,7 +33,18 @@ class Interrupted(Exception):
 
 @dataclass(eq=False)
 class Context:
-    """What every stage works with."""
+    """What every stage works with.
+
+    Args:
+        run, recipe: what is trained; the run's lock is held.
+        executor: where roles work.
+        source: examples of every split.
+        tracker, console: who hears of steps, and who shows lines.
+        interrupted: True once the user asked to stop.
+        pools: reward actors by pool.
+        desk, workforce: changes of rewards, and of worker counts, that were handed in.
+        mirror: told after each commit.
+    """
 
     run: Run
     recipe: Recipe
@@ -67,12 +78,12 @@ class Context:
 
     @cached_property
     def _telemetry(self) -> RayTelemetry | NoTelemetry:
-        """Whom ledgers tell: Ray's metrics, where there is a Ray."""
+        """Ray's metrics where the executor is Ray's, else nothing."""
         return RayTelemetry(self.run.id) if self.executor.name == "ray" else NoTelemetry()
 
     @property
     def base(self) -> Path:
-        """What the adapter sits on."""
+        """Directory of the run's base weights, on which GRPO trains."""
         return self.run.path / "base"
 
     @property

@@ -42,14 +42,14 @@ class Crew:
         self._leaving: set[int] = set()
         self._doomed: set[int] = set()
         self._restored: dict[int, list[Any]] = {}
-        self._wanted, self._told = time.monotonic(), 0.0
+        self._placed_at, self._told_at = time.monotonic(), 0.0
         self._numbers = count()
         for _ in range(role.count):
             self._place(next(self._numbers))
 
     def _place(self, slot: int) -> None:
         self.actors[slot], self._nodes[slot] = self._make(self.role, slot)
-        self._wanted, self._working = time.monotonic(), None
+        self._placed_at, self._working = time.monotonic(), None
 
     @property
     def slots(self) -> list[int]:
@@ -141,11 +141,11 @@ class Crew:
 
     def _tell(self) -> None:
         now = time.monotonic()
-        if now - max(self._wanted, self._told) < PATIENCE:
+        if now - max(self._placed_at, self._told_at) < PATIENCE:
             return
         without = [slot for slot in self.actors if self.node(slot) is None]
         if without:
-            self._told = now
+            self._told_at = now
             free = {k: round(v, 3) for k, v in ray.available_resources().items() if ":" not in k and "memory" not in k}
             note(
                 f"{len(without)} of {len(self.actors)} {self.role.name} workers are not ready yet: "
@@ -162,7 +162,8 @@ class Crew:
 
     def state_is_lost(self, slot: int) -> bool:
         """True if what the actor was to be told is nowhere any more: its only copy went with a node."""
-        done, _ = ray.wait(refs, num_returns=len(refs), timeout=0) if (refs := self._restored.get(slot)) else ([], [])
+        refs = self._restored.get(slot, [])
+        done = ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else []
         return any(_lost(ref) for ref in done)
 
     def end(self, slot: int) -> None:

@@ -97,7 +97,11 @@ class Executor(Protocol):
     def gang(
         self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
     ) -> tuple[Handle, ...]:
-        """Call a method on every worker of a gang; worker r also gets `each[r]`. Handles are of rank 0's result."""
+        """Call a method on every worker of a gang; worker r also gets `each[r]`. Handles are of rank 0's result.
+
+        Raises:
+            GangLost: a member died, or did not answer within the role's deadline.
+        """
         ...
 
     def broadcast(self, role: str, method: str, *args: Any, keep: int = 1) -> list[Any]:

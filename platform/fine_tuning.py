@@ -18,9 +18,11 @@ from typing import Any
 from burnish.data.errors import InfrastructureError
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
+from burnish.platform.executor import Role
 from burnish.platform.journal import Journal
 from burnish.platform.learning import LearnerWorker
 from burnish.platform.ledger import Ledger
+from burnish.platform.local import LocalExecutor
 from burnish.platform.runs import Run
 from burnish.platform.tracking import NoTracker
 
@@ -65,6 +67,7 @@ def fine_tune(
 
     Raises:
         InfrastructureError: the ranks failed more often than `cluster.restarts`.
+        RefusedError: `told` found that another copy of the run went on.
     """
     from ray.train import TrainingFailedError
 
@@ -75,13 +78,16 @@ def fine_tune(
     try:
         with ThreadPoolExecutor(1) as pool:
             fitted = pool.submit(_trainer(job).fit)
-            while not fitted.done():
-                wait([fitted], timeout=_LOOK_SECONDS)
-                if interrupted():
-                    job.stop.touch()
-                offset = _tell(metrics, offset, told)
-            _tell(metrics, offset, told)
-            fitted.result()
+            try:
+                while not fitted.done():
+                    wait([fitted], timeout=_LOOK_SECONDS)
+                    if interrupted():
+                        job.stop.touch()
+                    offset = _tell(metrics, offset, told)
+                _tell(metrics, offset, told)
+                fitted.result()
+            finally:
+                job.stop.touch()  # leaving waits for the ranks: whatever ended this, they stop after their block
     except TrainingFailedError as error:
         lines = [f"rank {rank}: {failure!r}" for rank, failure in getattr(error, "worker_failures", {}).items()]
         raise InfrastructureError(f"fine-tuning failed too often: {(lines or [str(error)])[0][:300]}") from error
@@ -161,27 +167,12 @@ def _commit(ledger: Ledger, worker: LearnerWorker, step: int, rank: int) -> None
         worker.save(ledger.checkpoints, ledger.name(step), {})
 
 
-class _Here:
-    """What a ledger asks of an executor, where the learner is this very process."""
-
-    name, resent = "train", 0
-
-    def __init__(self, worker: LearnerWorker) -> None:
-        self._worker = worker
-
-    def gang(self, role: str, method: str, *args: Any) -> tuple[Any, ...]:
-        """The call, made at once."""
-        return (getattr(self._worker, method)(*args),)
-
-    def get(self, handle: Any) -> Any:
-        """The value itself."""
-        return handle
-
-
 def _ledger(job: FineTuning, worker: LearnerWorker) -> Ledger:
-    here: Any = _Here(worker)
+    """The stage's ledger, whose learner is this very process."""
+    executor = LocalExecutor()
+    executor.start(Role("learner", lambda rank, world: worker, gang=True))
     count = recipe_source(job.recipe).count("train")
-    return Ledger(Run(job.run), "sft", recipe=job.recipe, executor=here, tracker=NoTracker(), train_count=count)
+    return Ledger(Run(job.run), "sft", recipe=job.recipe, executor=executor, tracker=NoTracker(), train_count=count)
 
 
 def _tell(metrics: Journal, offset: int, told: Callable[[int, Mapping[str, float]], None]) -> int:

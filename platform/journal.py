@@ -11,12 +11,13 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from burnish.data.errors import CheckpointError, InfrastructureError, Problem
+from burnish.platform.runs import write_text
 
 
 class Journal:
@@ -76,15 +77,17 @@ class Journal:
                 raise CheckpointError("journal is damaged", [Problem(where, repr(line[:40]), "JSON")]) from error
         return entries
 
-    def truncate(self, offset: int) -> None:
-        """Forget everything after a committed offset.
+    def truncate(self, offset: int, keep: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Forget everything after a committed offset but the entries to keep, in one step.
 
         Raises:
             CheckpointError: the file is shorter than the offset, or the offset is inside a line.
         """
-        self._checked(offset)
+        whole = self._checked(offset)
         self.close()
-        if self.path.exists():
+        if keep:
+            write_text(self.path, (whole[:offset] + b"".join(map(encode, keep))).decode())
+        elif self.path.exists():
             with self.path.open("r+b") as stream:
                 stream.truncate(offset)
                 os.fsync(stream.fileno())

@@ -234,19 +234,20 @@ class LearnerWorker:
         self._commits.settle()
 
     def _writer(self, state: TrainerState, record: Mapping[str, Any]) -> Callable[[Path], None]:
-        """What fills a checkpoint's directory later, from copies."""
+        """What fills a checkpoint's directory later, from copies: the driver goes on with what it handed over."""
         adapter = None
         if isinstance(self._trainer, Learner) and self._recipe.grpo.trained_adapter is not None:
             adapter = captured_adapter(self._policy.module)
-        snapshot = self._snapshot(record) if isinstance(self._trainer, Learner) else None
+        texts = {"state.json": json.dumps(record, sort_keys=True, indent=1)}
+        if isinstance(self._trainer, Learner):
+            texts["snapshot.json"] = json.dumps(self._snapshot(record), sort_keys=True, indent=1)
 
         def write(path: Path) -> None:
             write_state(path, state)
-            (path / "state.json").write_text(json.dumps(record, sort_keys=True, indent=1))
             if adapter is not None:
                 adapter(path / "adapter")
-            if snapshot is not None:
-                (path / "snapshot.json").write_text(json.dumps(snapshot, sort_keys=True, indent=1))
+            for name, text in texts.items():
+                (path / name).write_text(text)
 
         return write
 

@@ -44,6 +44,13 @@ class Ledger:
         train_count: `Source.count("train")`, None = unbounded.
         telemetry: told after each iteration.
         mirror: told after each commit.
+
+    Attributes:
+        iteration, versions: finished iterations (fine-tuning: steps); the newest lag + 1 policy versions by number.
+        counts: groups, samples, missing scores and calls sent again so far.
+        costs: reward -> its costs, scored and missing samples.
+        notes: what guard and watch keep for a resume and for the summary.
+        best: name of the best commit on dev, "" = none yet.
     """
 
     def __init__(
@@ -91,6 +98,9 @@ class Ledger:
 
         Args:
             finished: a later stage may have begun: metrics and journal are left as they are.
+
+        Raises:
+            CheckpointError: every commit is damaged, or metrics or journal are shorter than the newest sound one.
         """
         sweep(self.checkpoints)
         found = latest_verified(self.checkpoints, on_damage=lambda error: self.warn([str(error)]))
@@ -117,12 +127,8 @@ class Ledger:
         tail = self.journal.tail(state["journal_offset"])
         self._recall(tail)
         self.metrics.truncate(state["metrics_offset"])
-        self.journal.truncate(state["journal_offset"])
-        for entry in tail:
-            if entry.get("kind") in ("rubric", "change"):
-                self.journal.append(entry)
-            if entry.get("kind") == "rubric":
-                self.rubric_events.append(entry)
+        self.journal.truncate(state["journal_offset"], [e for e in tail if e.get("kind") in ("rubric", "change")])
+        self.rubric_events += [entry for entry in tail if entry.get("kind") == "rubric"]
 
     def rubric_event(self, state: RubricState) -> None:
         """Write down, before it is obeyed, which rubric holds from which iteration on."""
@@ -271,7 +277,7 @@ class Ledger:
             self._tidy()
 
     def _tidy(self) -> None:
-        """What follows from the commits that are on disk; the best they name stays until a newer one is written."""
+        """Prune old commits and tell the mirror; what the newest one on disk calls best, or would go back to, stays."""
         prune(self.checkpoints, self._recipe.checkpoints.keep_last, self._kept | self.run.pins())
         self._mirror.commit()
 

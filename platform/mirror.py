@@ -1,8 +1,8 @@
 """A run's second home: each commit goes to an object store in the background.
 
-The ledger says that something was committed; a thread brings there what is new and then writes the numbered commit that
-names it all (see `bucket.py`). Training never waits for it and never fails with it, except where another machine went
-on with the same run. `restoring.py` brings a run back.
+The ledger says that something was committed; a thread uploads what is new and then writes the numbered commit that
+names it all (see `bucket.py`). The store must answer when a run starts; after that training never waits for it, and
+fails only where another copy went on with the same run. `restoring.py` brings a run back.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from burnish.data.errors import BurnishError, InfrastructureError, Problem, RefusedError
+from burnish.data.errors import BurnishError, CheckpointError, InfrastructureError, Problem, RefusedError
 from burnish.platform.bucket import Bucket, Commit, TakenError
 from burnish.platform.control_schema import ADDRESS, TOKEN
 from burnish.platform.failpoints import fail_point
-from burnish.platform.manifest import MANIFEST, FileEntry, read_manifest, sha256_of
+from burnish.platform.manifest import MANIFEST, FileEntry, NewerFormatError, read_manifest, sha256_of
 from burnish.platform.runs import Run, write_json
 from burnish.platform.sections import CheckpointConfig
 
@@ -28,6 +28,8 @@ KEEP_LAST = 2
 STATE = ".mirror.json"
 RETRY_SECONDS = 2.0
 CLOSE_SECONDS = 60.0
+MAX_VANISHED = 3
+"""Tries in a row that may find a file pruned under them; after that it is a failure like any other."""
 _OURS = frozenset({"lock", ADDRESS, TOKEN})
 """Files that mean something on this machine only."""
 
@@ -61,7 +63,7 @@ class Mirror:
     Args:
         bucket: the run's part of the store.
         run: what is mirrored.
-        say: told, once a spell, that the store cannot be reached, and that it can again.
+        say: shows a line when the store stops answering, and another when it answers again.
 
     Raises:
         RefusedError: another copy of the run went on from where this one stands.
@@ -74,6 +76,7 @@ class Mirror:
         self._check()
         self._ask = threading.Condition()
         self._wanted = self._closing = self._failing = False
+        self._vanished = 0
         self._refused: RefusedError | None = None
         self._thread = threading.Thread(target=self._serve, name="mirror", daemon=True)
         self._thread.start()
@@ -91,38 +94,46 @@ class Mirror:
             self._ask.notify()
 
     def close(self) -> None:
-        """Bring the run as it is now there; what cannot be brought within a minute is said."""
+        """Send the run as it is now; says what was refused, or could not be sent within `CLOSE_SECONDS`."""
         with self._ask:
             self._wanted = self._closing = True
             self._ask.notify()
         self._thread.join(CLOSE_SECONDS)
-        if self._thread.is_alive() or self._failing:
+        if self._refused is not None:
+            self._say(str(self._refused))
+        elif self._thread.is_alive() or self._failing:
             self._say(
                 f"the mirror stands at commit {self._claim.number} and lacks the end of the run; it is whole here"
             )
 
     def _check(self) -> None:
-        """Refuse a copy that somebody overtook."""
-        numbers = self._bucket.commits()
-        if not numbers or numbers[-1] <= self._claim.number:
-            return
-        if self._bucket.read(numbers[-1]).writer != self._claim.writer:
-            raise _overtaken(self._run, numbers[-1])
-        self._stand_on(numbers[-1])  # ours: the driver died between writing it and noting it
+        """Refuse a copy that somebody overtook; stand on what is ours, or nobody's because it cannot be read."""
+        newer = [number for number in self._bucket.commits() if number > self._claim.number]
+        for number in newer:
+            try:
+                writer = self._bucket.read(number).writer
+            except NewerFormatError:
+                raise
+            except CheckpointError:
+                continue
+            if writer != self._claim.writer:
+                raise _overtaken(self._run, number)
+        if newer:  # the driver died, or the store's answer was lost, before it was noted
+            self._stand_on(newer[-1])
 
     def _serve(self) -> None:
         while self._next():
             try:
                 self._send()
-            except TakenError:
-                self._refused = _overtaken(self._run, self._claim.number + 1)
+            except RefusedError as error:
+                self._refused = error
                 return
             except (BurnishError, OSError) as error:
                 self._again(error)
             else:
                 if self._failing:
                     self._say(f"the mirror has commit {self._claim.number}")
-                self._failing = False
+                self._failing, self._vanished = False, 0
 
     def _next(self) -> bool:
         """Wait for something to send; False when all is sent and the run ends."""
@@ -132,8 +143,9 @@ class Mirror:
             return wanted
 
     def _again(self, error: Exception) -> None:
-        """Try the newest state once more, in a while. A commit that was pruned while it was sent is no failure."""
-        if not isinstance(error, FileNotFoundError):
+        """Try the newest state once more; a checkpoint that was pruned while it was sent is no failure yet."""
+        self._vanished = self._vanished + 1 if isinstance(error, FileNotFoundError) else MAX_VANISHED
+        if self._vanished >= MAX_VANISHED:
             if not self._failing:
                 self._say(f"the mirror waits, training goes on: {error}")
             self._failing = True
@@ -146,9 +158,14 @@ class Mirror:
         for name, entry in self._bucket.missing(files).items():
             self._bucket.put(entry, contents[name])
         fail_point("mirror")
+        self._check()  # a number that is free again, because the other copy pruned it, is no place for ours
         commit = Commit(self._claim.number + 1, self._claim.writer, files)
-        self._bucket.write(commit)
+        try:
+            self._bucket.write(commit)
+        except TakenError as error:
+            raise _overtaken(self._run, commit.number) from error
         self._stand_on(commit.number)
+        self._check()
         self._bucket.prune(KEEP_LAST)
 
     def _stand_on(self, number: int) -> None:
@@ -205,9 +222,15 @@ def _contents(path: Path) -> tuple[dict[str, FileEntry], dict[str, Path | bytes]
 
 
 def _folders(path: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Directories from the top down, hidden ones left out, with their plain files; below a sealed one none is given."""
-    children = sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())
-    yield path, [p for p in children if p.is_file() and p.name not in _OURS]
+    """Directories from the bottom up, hidden ones left out, with their plain files; below a sealed one none is given.
+
+    The run's own files come last: metrics and journal only grow, so they hold all that a commit before them counts on.
+    """
     if not (path / MANIFEST).is_file():
-        for folder in (p for p in children if p.is_dir()):
+        for folder in (p for p in _children(path) if p.is_dir()):
             yield from _folders(folder)
+    yield path, [p for p in _children(path) if p.is_file() and p.name not in _OURS]
+
+
+def _children(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())

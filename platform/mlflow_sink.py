@@ -5,6 +5,7 @@ Called by `tracking.py`, which never waits for it, and by what registers or tags
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,11 @@ from pydantic.config import JsonDict
 
 _OPTION: JsonDict = {"run_option": True}
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "databricks")
+MAX_PARAM, MAX_TAG = 6_000, 100_000
+"""Characters of a run's parameter, and of a model version's tag, that MLflow accepts."""
+_PARAMS_PER_BATCH = 100
+ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "paused": "KILLED"}
+"""burnish's status of a run that is over -> MLflow's; a run that goes on is not here."""
 
 
 class TrackingConfig(BaseModel):
@@ -53,7 +59,7 @@ class MlflowSink:
     """The few MLflow calls that a run needs. Imports mlflow when it is made; any call may raise.
 
     Args:
-        config: where.
+        config: tracking URI and experiment.
         runs_dir: directory of all runs; the default database and artifacts stand there.
         run_id: burnish's run id, a tag by which a restarted driver finds its MLflow run.
         mlflow_run_id: what run.json remembers, or None.
@@ -71,8 +77,6 @@ class MlflowSink:
     ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        import logging
-
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
 
@@ -84,7 +88,7 @@ class MlflowSink:
             self._client.update_run(known, status="RUNNING")
         self.mlflow_run_id = known or self._new(experiment, run_id, params)
 
-    def log(self, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, *, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
         """Send one step's metrics in one batch."""
         from mlflow.entities import Metric
 
@@ -109,6 +113,11 @@ class MlflowSink:
         """Close the MLflow run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.mlflow_run_id, status)
 
+    def leave(self, status: str) -> None:
+        """Close the MLflow run again, for a visitor: what burnish's `status` says; one that goes on stays open."""
+        if status in ENDED:
+            self.finish(ENDED[status])
+
     def _experiment(self, config: TrackingConfig, root: Path) -> str:
         found = self._client.get_experiment_by_name(config.experiment)
         if found is not None:
@@ -125,7 +134,7 @@ class MlflowSink:
         from mlflow.entities import Param
 
         run = self._client.create_run(experiment, run_name=run_id, tags={"burnish.run_id": run_id})
-        entries = [Param(key, value[:500]) for key, value in params.items()]
-        for start in range(0, len(entries), 100):
-            self._client.log_batch(run.info.run_id, params=entries[start : start + 100])
+        entries = [Param(key, value[:MAX_PARAM]) for key, value in params.items()]
+        for start in range(0, len(entries), _PARAMS_PER_BATCH):
+            self._client.log_batch(run.info.run_id, params=entries[start : start + _PARAMS_PER_BATCH])
         return run.info.run_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ class LivePromotion:
         run_id: goes into the version's lineage.
         say: shows a line.
         event: remembers what happened at an iteration.
+        last: iteration of the latest try, 0 = none.
     """
 
     config: ServingConfig
@@ -85,7 +86,7 @@ class LivePromotion:
     run_id: str
     say: Callable[[str], None]
     event: Callable[[int, str], None]
-    last: int = field(default=0)
+    last: int = 0
 
     def committed(self, iteration: int) -> None:
         """Promote the commit of an iteration, where it is due and has passed the gate."""
@@ -104,7 +105,7 @@ class LivePromotion:
         self.event(iteration, text[:200])
 
     def _passed(self, iteration: int) -> bool:
-        """Evaluated on dev at this very iteration, and the best so far; only such commits are on disk for sure."""
+        """Evaluated on dev at this iteration and the best so far: committed whatever `checkpoints.every` says."""
         history = self.ledger.notes.get("guard", [])
         evaluated = bool(history) and history[-1]["iteration"] == iteration
         return evaluated and self.ledger.best == self.ledger.name(iteration) and not self.ledger.notes.get("ended")

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.platform.config import load_recipe
 from burnish.platform.exporting import Exported
-from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
+from burnish.platform.mlflow_sink import MAX_TAG, MlflowSink, TrackingConfig
 from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TAG = 5000
-"""Characters that MLflow keeps of a tag."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ def register(run: Run, exported: Exported, *, name: str) -> Registered:
     """
     tracking, known = check(run, name), run.info.mlflow_run_id
     place = exported.path.resolve().as_uri()
-    tags = {key: text[:_TAG] for key, text in lineage(run, exported).items()}
+    tags = {key: text for key, text in lineage(run, exported).items() if len(text) <= MAX_TAG}
     try:
         sink = MlflowSink(tracking, runs_dir=run.path.parent, run_id=run.id, mlflow_run_id=known, params={})
         version = sink.register(name, place, tags)
-        sink.finish("FINISHED")
+        sink.leave(run.info.status)
     except Exception as error:  # of whatever type MLflow's stores raise
         raise InfrastructureError(
             f"MLflow did not register {exported.path}: {type(error).__name__}: {error}"

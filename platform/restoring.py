@@ -14,6 +14,7 @@ from pathlib import Path
 
 from burnish.data.errors import CheckpointError, Problem
 from burnish.platform.bucket import Bucket, Commit, run_ids
+from burnish.platform.manifest import NewerFormatError
 from burnish.platform.mirror import Claim, write_claim
 from burnish.platform.runs import Run, RunStore, check_run_id
 from burnish.platform.sections import CheckpointConfig
@@ -30,15 +31,18 @@ def restore(config: CheckpointConfig, store: RunStore, run_id: str) -> Run | Non
         run_id: which run.
 
     Raises:
-        CheckpointError: no commit of it is whole.
+        ConfigError: a bad run id, or a URL that fsspec does not know.
+        CheckpointError: no commit of it is whole; NewerFormatError where a newer burnish wrote the newest.
         InfrastructureError: the mirror cannot be reached.
     """
     assert config.mirror is not None
     bucket, problems = Bucket(config.mirror, config.mirror_options, check_run_id(run_id)), []
-    for number in reversed(bucket.commits()):
+    numbers = bucket.commits()
+    for number in reversed(numbers):
         try:
-            commit = bucket.read(number)
-            return _bring(bucket, commit, store, run_id)
+            return _bring(bucket, bucket.read(number), store, run_id, newest=numbers[-1])
+        except NewerFormatError:  # nothing falls back past what it cannot read
+            raise
         except CheckpointError as error:
             problems += error.problems
     if problems:
@@ -70,7 +74,8 @@ def _info(bucket: Bucket) -> dict[str, str]:
     return {}
 
 
-def _bring(bucket: Bucket, commit: Commit, store: RunStore, run_id: str) -> Run:
+def _bring(bucket: Bucket, commit: Commit, store: RunStore, run_id: str, *, newest: int) -> Run:
+    """A commit's files as a run of the store, which goes on behind the newest number there, sound or not."""
     aside = store.root / f".restored-{run_id}-{secrets.token_hex(4)}"
     try:
         for name, entry in commit.files.items():
@@ -78,7 +83,7 @@ def _bring(bucket: Bucket, commit: Commit, store: RunStore, run_id: str) -> Run:
             if not target.resolve().is_relative_to(aside.resolve()):
                 raise CheckpointError("commit refused", [Problem(name, "a path outside the run", "a path below it")])
             bucket.fetch(entry, target)
-        write_claim(aside, Claim(secrets.token_hex(8), commit.number))
+        write_claim(aside, Claim(secrets.token_hex(8), newest))
         aside.rename(store.root / run_id)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

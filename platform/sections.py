@@ -5,7 +5,9 @@ Read by `config.py`, which puts the recipe together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
@@ -14,7 +16,7 @@ from burnish.learners.engine import EngineConfig
 
 _MODEL = ConfigDict(frozen=True, extra="forbid", strict=True)
 _RUN_OPTION: JsonDict = {"run_option": True}
-_SECRETS = ("key", "secret", "token", "password", "credentials")
+_SECRETS = ("key", "secret", "token", "password", "credential", "credentials", "connection_string")
 
 
 class LearnersConfig(BaseModel):
@@ -73,14 +75,27 @@ class CheckpointConfig(BaseModel):
         json_schema_extra=_RUN_OPTION,
     )
 
+    @field_validator("mirror")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).password is not None:
+            raise ValueError("got a password, allowed a URL without secrets; they belong into the environment")
+        return url
+
     @field_validator("mirror_options")
     @classmethod
     def _no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
-        if named := sorted(options.keys() & set(_SECRETS)):
+        if named := sorted(_secret_names(options)):
             raise ValueError(
                 f"got {', '.join(named)}, allowed options without secrets; they belong into the environment"
             )
         return options
+
+
+def _secret_names(options: Mapping[str, Any]) -> set[str]:
+    """Names of options, at any depth, that end as a credential's name does."""
+    nested = [_secret_names(value) for value in options.values() if isinstance(value, Mapping)]
+    return {name for name in options if name.lower().endswith(_SECRETS)}.union(*nested)
 
 
 class ClusterConfig(BaseModel):

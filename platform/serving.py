@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 from burnish.data.errors import ConfigError, Problem
 from burnish.data.sources import make_source
 from burnish.platform.commands import choose_policy
+from burnish.platform.config import load_recipe
 from burnish.platform.manifest import load_verified
+from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run, RunStore
 from burnish.platform.start_from import BASE
 from burnish.policies.refiner import load_refiner, read_snapshot
@@ -45,9 +48,21 @@ def source_of(text: str, runs_dir: Path, checkpoint: str | None) -> tuple[Path, 
 
 
 def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | None, name: str) -> Run | None:
-    """Make a server's directory, unless it is there already: its state goes on then. Returns the run, if it is one."""
-    import time
+    """Make a server's directory; one that is there goes on with its own versions, whatever `source` says.
 
+    Args:
+        directory: the server's.
+        source: a run's id, or an export's path.
+        runs_dir: where runs are.
+        checkpoint: best, last or a commit's name, None = the run's result.
+        name: of the policy.
+
+    Returns:
+        The run, None for an export.
+
+    Raises:
+        ConfigError, CheckpointError: see `source_of`.
+    """
     from burnish.serve.probe import write_probe
     from burnish.serve.store import STATE, Store
     from burnish.serve.versions import ServedVersion, Versions
@@ -60,13 +75,15 @@ def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | N
     record = read_snapshot(snapshot)
     plain = adapted_digest(load_refiner(snapshot, base=base, adapted=False).policy.module)
     own = {"base_digest": record.base_digest, **lineage}
-    tuned = ServedVersion(name, 1, record.policy_digest, str(snapshot), str(base), True, own)
+    tuned = ServedVersion(
+        name, 1, digest=record.policy_digest, snapshot=str(snapshot), base=str(base), adapted=True, lineage=own
+    )
     versions.enter(tuned, now=now, state="active", reason="served from the start")
     if name != BASE:
-        bare = ServedVersion(BASE, 1, plain, str(snapshot), str(base), False, own)
+        bare = ServedVersion(BASE, 1, digest=plain, snapshot=str(snapshot), base=str(base), adapted=False, lineage=own)
         versions.enter(bare, now=now, state="active", reason="served from the start")
     if run is not None:
-        recipe = choose_policy(run, checkpoint).recipe
+        recipe = load_recipe(str(run.path / CONFIG))
         dev = make_source(recipe.data, thorough=False)
         gold = [spec for spec in recipe.rewards.rewards if spec.gold]
         specs = [spec.model_dump(mode="json") for spec in gold] or [{"name": "masked_pixel", "kind": "masked_pixel"}]
@@ -96,10 +113,8 @@ def keep_up(directory: Path, run: Run | None, *, stop: Callable[[], None]) -> No
 
 def tag_event(run: Run | None, entry: dict[str, Any]) -> None:
     """Write an event as tags of the run's MLflow run, where there is one; serving never waits for MLflow's troubles."""
-    from burnish.platform.config import load_recipe
     from burnish.platform.console import note
     from burnish.platform.mlflow_sink import MlflowSink
-    from burnish.platform.resume import CONFIG
 
     words = f"{entry['policy']}@{entry['version']} {entry['event']}: {entry.get('reason', '')}"
     note(f"serve: {words}")
@@ -112,6 +127,6 @@ def tag_event(run: Run | None, entry: dict[str, Any]) -> None:
         )
         sink.tag(f"serve.{entry['policy']}.{entry['version']}", words)
         sink.tag("serve.last_event", words)
-        sink.finish("FINISHED")
+        sink.leave(run.info.status)
     except Exception as error:  # whatever MLflow's trouble is, requests go on
         note(f"serve: MLflow did not take the event: {type(error).__name__}")

@@ -6,12 +6,14 @@ Called by `train.py`. A stage sets its workers up, runs, and leaves figures for 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
+from burnish.data.errors import BurnishError, ConfigError, InfrastructureError, Problem, RefusedError
 from burnish.platform.config import Recipe
 from burnish.platform.context import Context, Interrupted, StageResult
+from burnish.platform.executor import GangLost
 from burnish.platform.fine_tuning import SFT_BLOCK, FineTuning, fine_tune
 from burnish.platform.guarding import Keeper, Paused
 from burnish.platform.ledger import Ledger, read_digests
@@ -78,7 +80,7 @@ def _fine_tune(context: Context, ledger: Ledger) -> None:
 
 def _sft_steps(context: Context, ledger: Ledger) -> None:
     total = context.recipe.sft.steps
-    with context.console.progress("fine-tuning", total) as advance:
+    with context.console.progress("fine-tuning", total) as advance, _settled(ledger):
         advance(ledger.iteration)
         ledger.timeline.start()
         while ledger.iteration < total:
@@ -90,9 +92,7 @@ def _sft_steps(context: Context, ledger: Ledger) -> None:
             ledger.finish(last, metrics, {"learn": time.perf_counter() - started})
             advance(last - first)
             if context.interrupted() and last < total:
-                ledger.settle()
                 raise Interrupted
-    ledger.settle()
 
 
 def _assess_base(context: Context, ledger: Ledger) -> dict[str, EvalResult]:
@@ -150,7 +150,8 @@ def run_grpo(context: Context) -> StageResult:
         loop.seed, loop.workforce = context.run.info.seed, context.workforce
         loop.committed = context.promotion(ledger).committed
         if not ledger.notes.get("ended"):
-            _run_loop(loop, ledger)
+            with _settled(ledger):
+                loop.run()
         swaps.close()
     if ledger.notes.get("ended") == "pause":
         raise Paused(keeper.last_verdict())
@@ -163,12 +164,16 @@ def run_grpo(context: Context) -> StageResult:
     return StageResult(ledger, before, results, result)
 
 
-def _run_loop(loop: GrpoLoop, ledger: Ledger) -> None:
-    """Run what is left; whatever ends it, what it finished is on disk."""
+@contextmanager
+def _settled(ledger: Ledger) -> Iterator[None]:
+    """Whatever ends the work within, what it finished is on disk; a lost learner has nothing left to write."""
     try:
-        loop.run()
-    except RefusedError:
-        ledger.settle()
+        yield
+    except GangLost:
+        raise
+    except Exception:
+        with suppress(BurnishError):  # the first trouble is the one to tell
+            ledger.settle()
         raise
     ledger.settle()
 

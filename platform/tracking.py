@@ -16,7 +16,7 @@ from typing import Any
 
 from burnish.data.errors import BurnishError
 from burnish.platform.journal import Journal, encode
-from burnish.platform.mlflow_sink import MlflowSink, TrackingConfig
+from burnish.platform.mlflow_sink import ENDED, MlflowSink, TrackingConfig
 from burnish.platform.runs import Run, write_json
 
 _PAUSES = (0.5, 2.0, 10.0, 30.0)
@@ -69,8 +69,7 @@ class Tracker:
 
     def finish(self, status: str) -> None:
         """Queue the end (burnish's status) and wait at most `close_seconds` for the sender."""
-        names = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "paused": "KILLED"}
-        self._queue({"finish": names.get(status, "FAILED")})
+        self._queue({"finish": ENDED.get(status, "FAILED")})
         self.close()
 
     def close(self) -> None:
@@ -131,7 +130,7 @@ class Tracker:
                 elif "tag" in entry:
                     sink.tag(entry["tag"], entry["text"])
                 elif entry["metrics"]:
-                    sink.log(entry["step"], entry["time"], entry["metrics"])
+                    sink.log(entry["step"], timestamp_ms=entry["time"], metrics=entry["metrics"])
                 self._sent += len(encode(entry))
                 write_json(self._sent_file, {"offset": self._sent})
 

@@ -22,6 +22,7 @@ from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Executor, GangLost
 from burnish.platform.guarding import Paused
 from burnish.platform.mirror import open_mirror
+from burnish.platform.mlflow_sink import MAX_PARAM
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
 from burnish.platform.pools import Pools
@@ -169,7 +170,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _params(recipe: Recipe, options: TrainOptions) -> dict[str, str]:
-    flat = {name: str(value)[:500] for name, value in flatten(recipe.model_dump(mode="json")).items()}
+    flat = {name: str(value)[:MAX_PARAM] for name, value in flatten(recipe.model_dump(mode="json")).items()}
     return {"seed": str(options.seed), "executor": options.executor, **flat}
 
 

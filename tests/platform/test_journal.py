@@ -70,3 +70,17 @@ def test_a_place_that_cannot_be_written_is_an_infrastructure_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InfrastructureError):
         Journal(tmp_path / "file" / "j").append({"i": 1})
+
+
+def test_what_is_kept_of_a_tail_stays_or_the_tail_does(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "j")
+    first = journal.append({"i": 1})
+    for number in (2, 3):
+        journal.append({"i": number})
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
+        journal.truncate(first, [{"i": 3}])
+    assert journal.tail() == [{"i": 1}, {"i": 2}, {"i": 3}]
+    journal.truncate(first, [{"i": 3}])
+    journal.append({"i": 4})
+    assert journal.tail() == [{"i": 1}, {"i": 3}, {"i": 4}]

@@ -14,12 +14,19 @@ from burnish.data.errors import CheckpointError, ConfigError, InfrastructureErro
 from burnish.platform.bucket import Bucket, Commit, TakenError, run_ids
 from burnish.platform.checkpoints import commit
 from burnish.platform.config import load_recipe
-from burnish.platform.manifest import FileEntry
+from burnish.platform.manifest import FileEntry, NewerFormatError, read_manifest
 from burnish.platform.mirror import Mirror, NoMirror, open_mirror
 from burnish.platform.restoring import newest_unfinished, restore
 from burnish.platform.runs import RunStore
 from burnish.platform.sections import CheckpointConfig
 
+SECRETS = [
+    ("mirror", "s3://me:word@host/runs"),
+    ("mirror_options", "{secret: x}"),
+    ("mirror_options", "{client_kwargs: {aws_secret_access_key: x}}"),
+    ("mirror_options", "{account_key: x}"),
+    ("mirror_options", "{sas_token: x}"),
+]
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -108,8 +115,8 @@ def test_what_is_there_already_is_not_sent_again_and_old_commits_go(config, run,
         kept(config, run)
     assert len(sent) == 3 * 2  # state.json and its manifest
     assert len(bucket.commits()) == 2
-    names = {entry.sha256 for number in bucket.commits() for entry in bucket.read(number).files.values()}
-    assert bucket.missing({name: FileEntry(1, name) for name in names}) == {}
+    for number in bucket.commits():
+        assert bucket.missing(bucket.read(number).files) == {}
 
 
 def test_a_damaged_commit_or_file_is_passed_over_for_the_one_before(config, run, tmp_path):
@@ -120,8 +127,10 @@ def test_a_damaged_commit_or_file_is_passed_over_for_the_one_before(config, run,
     bucket.put(newest.files["metrics.jsonl"], b"other bytes")
     back = restore(config, RunStore(tmp_path / "one"), run.id)
     assert (back.path / "metrics.jsonl").read_text() == '{"step": 1}\n'
-    for entry in newest.files.values():
-        bucket.put(entry, b"")
+    assert kept(config, back).commits()[-1] > newest.number  # it goes on behind the damaged one
+    for number in bucket.commits():
+        for entry in bucket.read(number).files.values():
+            bucket.put(entry, b"")
     with pytest.raises(CheckpointError, match="no whole commit") as caught:
         restore(config, RunStore(tmp_path / "two"), run.id)
     assert len(caught.value.problems) == 2
@@ -131,16 +140,64 @@ def test_a_damaged_commit_or_file_is_passed_over_for_the_one_before(config, run,
 def test_two_copies_of_a_run_cannot_both_go_on(config, run, tmp_path):
     kept(config, run)
     other = restore(config, RunStore(tmp_path / "other"), run.id)
-    mine, theirs = (open_mirror(config, copy, lambda line: None) for copy in (run, other))
+    said = []
+    mine, theirs = (open_mirror(config, copy, said.append) for copy in (run, other))
     theirs.commit()
     theirs.close()
     mine.commit()
     mine.close()
+    assert len(said) == 1 and "went on elsewhere" in said[0]
     with pytest.raises(RefusedError, match="went on elsewhere"):
         mine.commit()
     with pytest.raises(RefusedError, match="went on elsewhere"):
         open_mirror(config, run, print)
     kept(config, other)
+
+
+def test_a_copy_that_was_away_does_not_go_on_in_numbers_that_are_free_again(config, run, tmp_path):
+    kept(config, run)
+    mine, said = open_mirror(config, run, lambda line: said.append(line)), []
+    other = restore(config, RunStore(tmp_path / "other"), run.id)
+    for number in (2, 3, 4, 5):
+        step(other, number)
+        kept(config, other)
+    bucket = Bucket(config.mirror, config.mirror_options, run.id)
+    before = bucket.commits()
+    mine.close()
+    assert "went on elsewhere" in said[0] and bucket.commits() == before
+    restore(config, RunStore(tmp_path / "third"), run.id)
+
+
+def test_a_file_or_a_commit_that_was_cut_off_holds_nothing_up(config, run, tmp_path):
+    bucket = Bucket(config.mirror, config.mirror_options, run.id)
+    mirror = open_mirror(config, run, print)
+    weights = read_manifest(run.path / "base").files["weights"]
+    bucket.put(weights, b"w" * 10)
+    mirror.close()
+    path = f"{config.mirror}/{run.id}/commits/00000009.json"
+    fsspec.open(path, "wb", **config.mirror_options).open().close()
+    kept(config, run)
+    assert (restore(config, RunStore(tmp_path / "one"), run.id).path / "base/weights").stat().st_size == 1000
+
+
+def test_metrics_hold_all_that_a_mirrored_commit_counts_on(config, run, monkeypatch):
+    def late(folder, read=read_manifest):
+        (run.path / "metrics.jsonl").write_text("a line more\n")
+        return read(folder)
+
+    monkeypatch.setattr("burnish.platform.mirror.read_manifest", late)
+    bucket = kept(config, run)
+    assert bucket.read(bucket.commits()[-1]).files["metrics.jsonl"].size == len("a line more\n")
+
+
+def test_nothing_falls_back_past_a_commit_of_a_newer_burnish(config, run, tmp_path, monkeypatch):
+    kept(config, run)
+    with monkeypatch.context() as newer:
+        newer.setattr("burnish.platform.bucket.FORMAT_VERSION", 2)
+        kept(config, run)
+    with pytest.raises(NewerFormatError, match="newer burnish"):
+        restore(config, RunStore(tmp_path / "elsewhere"), run.id)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_commit_is_written_once_and_its_writer_may_ask_twice(config):
@@ -186,6 +243,18 @@ def number(config, run):
     return Bucket(config.mirror, config.mirror_options, run.id).commits()[-1]
 
 
+def test_a_file_that_never_comes_back_is_said_and_not_asked_for_without_a_pause(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("burnish.platform.mirror.CLOSE_SECONDS", 0.3)
+    said, tries = [], []
+    mirror = Mirror(Bucket(str(tmp_path / "mirror"), {}, run.id), run, said.append)
+    (step(run, 2) / "state.json").unlink()
+    monkeypatch.setattr(
+        Bucket, "missing", lambda self, files, found=Bucket.missing: tries.append(1) or found(self, files)
+    )
+    mirror.close()
+    assert len(tries) == 3 and "training goes on" in said[0] and "stands at commit 0" in said[-1]
+
+
 def test_a_store_that_stays_away_is_said_at_the_end(run, tmp_path, monkeypatch):
     monkeypatch.setattr("burnish.platform.mirror.CLOSE_SECONDS", 0.2)
     said = []
@@ -206,10 +275,11 @@ def test_a_file_that_names_a_place_outside_the_run_is_refused(config, tmp_path):
 def test_bad_places_are_refused_and_secrets_do_not_stand_in_recipes(run):
     assert isinstance(open_mirror(CheckpointConfig(), run, print), NoMirror)
     for url in ("nosuch://bucket", "abfs://container"):
-        with pytest.raises(ConfigError, match=r"burnish\[cloud\]"):
+        with pytest.raises(ConfigError, match=r"\.\[cloud\]"):
             open_mirror(CheckpointConfig(mirror=url), run, print)
-    with pytest.raises(ConfigError, match="without secrets"):
-        load_recipe("smoke", [("checkpoints.mirror_options", "{secret: x}")])
+    for key, value in SECRETS:
+        with pytest.raises(ConfigError, match="without secrets"):
+            load_recipe("smoke", [(f"checkpoints.{key}", value)])
 
 
 def test_a_killed_run_whose_disk_is_gone_goes_on_from_s3_to_the_same_bytes(burnish, smoke, server, monkeypatch):
