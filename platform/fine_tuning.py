@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.data.errors import InfrastructureError
+from burnish.data.errors import BurnishError, InfrastructureError
 from burnish.platform.config import Recipe
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
@@ -66,7 +66,7 @@ def fine_tune(
         told: hears of each committed block: its last step, and metrics.
 
     Raises:
-        InfrastructureError: the ranks failed more often than `cluster.restarts`.
+        BurnishError: see `cause_of`; the ranks failed more often than `cluster.restarts`.
         RefusedError: `told` found that another copy of the run went on.
     """
     from ray.train import TrainingFailedError
@@ -89,11 +89,21 @@ def fine_tune(
             finally:
                 job.stop.touch()  # leaving waits for the ranks: whatever ended this, they stop after their block
     except TrainingFailedError as error:
-        lines = [f"rank {rank}: {failure!r}" for rank, failure in getattr(error, "worker_failures", {}).items()]
-        raise InfrastructureError(f"fine-tuning failed too often: {(lines or [str(error)])[0][:300]}") from error
+        raise cause_of(error) from error
     finally:
         for path in (job.place, job.stop):
             _remove(path)
+
+
+def cause_of(error: Exception) -> BurnishError:
+    """Why Ray Train gave up: what burnish refused on a rank, as it was raised there; all else may be the machine."""
+    failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+    raised = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
+    for cause in raised.values():
+        if isinstance(cause, BurnishError) and not isinstance(cause, InfrastructureError):
+            return cause
+    lines = [f"rank {rank}: {cause!r}" for rank, cause in raised.items()]
+    return InfrastructureError(f"fine-tuning failed too often: {(lines or [str(error)])[0][:300]}")
 
 
 def _trainer(job: FineTuning) -> Any:

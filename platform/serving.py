@@ -5,6 +5,7 @@ Called by `cli_serve.py`. Everything is verified before it is served; what happe
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from burnish.platform.resume import CONFIG
 from burnish.platform.runs import Run, RunStore
 from burnish.platform.start_from import BASE
 from burnish.policies.refiner import load_refiner, read_snapshot
-from burnish.policies.snapshot import adapted_digest
+from burnish.policies.snapshot import ADAPTER_FILE, WEIGHTS_FILE, adapted_digest
 
 PROBES = 8
 """Canary examples of a server, from the run's dev split."""
@@ -67,10 +68,11 @@ def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | N
     from burnish.serve.store import STATE, Store
     from burnish.serve.versions import ServedVersion, Versions
 
-    snapshot, base, lineage, run = source_of(source, runs_dir, checkpoint)
+    found, base, lineage, run = source_of(source, runs_dir, checkpoint)
     if (directory / STATE).exists():
         return run
     directory.mkdir(parents=True, exist_ok=True)
+    snapshot = _keep(found, directory / "versions" / f"{name}-000001")
     versions, now = Versions(name), time.time()
     record = read_snapshot(snapshot)
     plain = adapted_digest(load_refiner(snapshot, base=base, adapted=False).policy.module)
@@ -90,6 +92,20 @@ def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | N
         write_probe(directory, [dev.example("dev", index) for index in range(PROBES)], specs)
     Store(directory).write(versions)
     return run
+
+
+def _keep(snapshot: Path, place: Path) -> Path:
+    """What is served, in the server's own directory: a run that goes on prunes its commits. Returns the place."""
+    shutil.rmtree(place, ignore_errors=True)
+    whole = read_snapshot(snapshot).adapter is None
+    for name in ("snapshot.json", WEIGHTS_FILE if whole else f"adapter/{ADAPTER_FILE}"):
+        target = place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(snapshot / name)  # no byte more on disk; sealed files are never written again
+        except OSError:
+            shutil.copyfile(snapshot / name, target)
+    return place
 
 
 def keep_up(directory: Path, run: Run | None, *, stop: Callable[[], None]) -> None:

@@ -80,7 +80,7 @@ def _fine_tune(context: Context, ledger: Ledger) -> None:
 
 def _sft_steps(context: Context, ledger: Ledger) -> None:
     total = context.recipe.sft.steps
-    with context.console.progress("fine-tuning", total) as advance, _settled(ledger):
+    with context.console.progress("fine-tuning", total) as advance, settled(ledger):
         advance(ledger.iteration)
         ledger.timeline.start()
         while ledger.iteration < total:
@@ -150,7 +150,7 @@ def run_grpo(context: Context) -> StageResult:
         loop.seed, loop.workforce = context.run.info.seed, context.workforce
         loop.committed = context.promotion(ledger).committed
         if not ledger.notes.get("ended"):
-            with _settled(ledger):
+            with settled(ledger):
                 loop.run()
         swaps.close()
     if ledger.notes.get("ended") == "pause":
@@ -165,7 +165,7 @@ def run_grpo(context: Context) -> StageResult:
 
 
 @contextmanager
-def _settled(ledger: Ledger) -> Iterator[None]:
+def settled(ledger: Ledger) -> Iterator[None]:
     """Whatever ends the work within, what it finished is on disk; a lost learner has nothing left to write."""
     try:
         yield

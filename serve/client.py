@@ -20,6 +20,8 @@ from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.serve.schema import HEADER_IDEMPOTENCY
 
 RETRIED = (429, 503)
+MAX_PAUSE = 60.0
+"""Seconds, the most that a reply is obeyed in waiting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +80,13 @@ class Client:
         if references:
             tree["references"] = [{"kind": kind, "image": _text(payload)} for kind, payload in references]
         headers = {HEADER_IDEMPOTENCY: key or uuid.uuid4().hex, "Content-Type": "application/json"}
-        reply = self._ask("POST", "/v1/refine", data=json.dumps(tree).encode(), headers=headers)
+        reply = self._ask("POST", "/v1/refine", fields=("images",), data=json.dumps(tree).encode(), headers=headers)
         images = tuple(base64.b64decode(entry["b64"]) for entry in reply.pop("images"))
         return Refined(images, reply)
 
     def policies(self) -> list[dict[str, Any]]:
         """Policies and their versions."""
-        return self._ask("GET", "/v1/policies")["policies"]
+        return self._ask("GET", "/v1/policies", fields=("policies",))["policies"]
 
     def feedback(self, request_id: str, verdict: str) -> None:
         """Say "better" or "worse" of an answer."""
@@ -105,17 +107,20 @@ class Client:
             "Content-Type": "application/octet-stream",
         }
         with file.open("rb") as stream:
-            return self._ask("POST", "/v1/admin/promote", data=stream, headers=headers, tries=1)
+            fields = ("model", "state", "digest")
+            return self._ask("POST", "/v1/admin/promote", fields=fields, data=stream, headers=headers, tries=1)
 
     def rollback(self, *, policy: str | None = None, reason: str = "asked for") -> dict[str, Any]:
         """Give up a canary, or go back to the version before; needs the admin token."""
-        return self._post("/v1/admin/rollback", {"policy": policy, "reason": reason})
+        return self._post("/v1/admin/rollback", {"policy": policy, "reason": reason}, "rolled_back", "model")
 
-    def _post(self, path: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, tree: Mapping[str, Any], *fields: str) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
-        return self._ask("POST", path, data=json.dumps(tree).encode(), headers=headers, tries=1)
+        return self._ask("POST", path, fields=fields, data=json.dumps(tree).encode(), headers=headers, tries=1)
 
-    def _ask(self, method: str, path: str, *, tries: int | None = None, **request: Any) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, *, fields: Sequence[str] = (), tries: int | None = None, **request: Any
+    ) -> dict[str, Any]:
         left, why = tries or self._tries, ""
         while left:
             left -= 1
@@ -127,8 +132,8 @@ class Client:
                 why, pause = type(error).__name__, 1.0
             else:
                 if reply.status_code not in RETRIED:
-                    return _tree(reply)
-                why, pause = f"status {reply.status_code}", float(reply.headers.get("retry-after", "1"))
+                    return _tree(reply, fields)
+                why, pause = f"status {reply.status_code}", _pause(reply)
             if left:
                 time.sleep(pause)
         raise InfrastructureError(f"{self._url} did not answer: {why}")
@@ -138,11 +143,18 @@ def _text(payload: bytes) -> str:
     return base64.b64encode(payload).decode()
 
 
-def _tree(reply: requests.Response) -> dict[str, Any]:
+def _pause(reply: requests.Response) -> float:
+    """Seconds that a reply asks to wait; 1 where it says nothing, or a date as proxies may."""
+    text = reply.headers.get("retry-after", "")
+    return min(float(text), MAX_PAUSE) if text.isdigit() else 1.0
+
+
+def _tree(reply: requests.Response, fields: Sequence[str]) -> dict[str, Any]:
+    """The body of a reply, with these fields at least."""
     try:
         tree = reply.json()
         if reply.status_code < 300:
-            return tree
+            return {**tree, **{name: tree[name] for name in fields}}
         error = tree["error"]
         problems = [Problem(**problem) for problem in error["problems"]]
         message = str(error["message"])

@@ -13,7 +13,7 @@ from typing import Any
 from burnish.serve.backend import Backend
 from burnish.serve.guard import Guard, Receive, Scope, Send, Tokens
 from burnish.serve.service import Service
-from burnish.serve.store import ServeConfig, Store
+from burnish.serve.store import ServeConfig, Store, strong
 
 USER_TOKEN = "BURNISH_USER_TOKEN"
 """Environment variable with the users' token; or the file `user.token` in the server's directory."""
@@ -57,7 +57,9 @@ def make_app(service: Service) -> Any:
 def tokens_of(store: Store) -> Tokens:
     """The admin token, made on first use, and the users', where one is set."""
     user = os.environ.get(USER_TOKEN) or None
-    if user is None and (store.directory / "user.token").exists():
+    if user is not None:
+        strong(user, USER_TOKEN)
+    elif (store.directory / "user.token").exists():
         user = store.token("user")
     return Tokens(store.token("admin"), user)
 

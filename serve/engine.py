@@ -93,8 +93,15 @@ class Engine:
         self.batches = 0
 
     async def hold(self, version: ServedVersion) -> str:
-        """Load a version beside the others; returns the digest of what is held. Repeating it changes nothing."""
-        await self._refiner(version)
+        """Load a version beside the others; returns the digest of what is held. Repeating it changes nothing.
+
+        Raises:
+            CheckpointError: its files are not the weights that it names, whether such are held already or not.
+        """
+        if version.digest in self._held:
+            await asyncio.to_thread(self._load, version)
+        else:
+            await self._refiner(version)
         return version.digest
 
     def drop(self, keep: Sequence[str]) -> None:

@@ -114,8 +114,8 @@ class Guard:
         if path in PUBLIC or (self._tokens.user is None and not admin):
             return
         given = self._given(_values(scope, b"authorization"))
-        is_admin = hmac.compare_digest(given, self._tokens.admin.encode())
-        is_user = self._tokens.user is not None and hmac.compare_digest(given, self._tokens.user.encode())
+        is_admin = _same(given, self._tokens.admin)
+        is_user = _same(given, self._tokens.user)
         if is_user and admin:
             problem = Problem("Authorization", "a user's token", "the admin token")
             raise Refusal(403, "forbidden", "the request is refused", [problem])
@@ -134,8 +134,9 @@ class Guard:
         if heavy:
             if service.draining:
                 raise Refusal(503, "unavailable", "the server is about to end")
-            if service.busy >= service.config.queue:
-                problem = Problem("queue", f"{service.busy} requests", f"at most {service.config.queue}")
+            waiting = service.busy + service.repeats.orphans
+            if waiting >= service.config.queue:
+                problem = Problem("queue", f"{waiting} requests", f"at most {service.config.queue}")
                 self._refused += 1  # told different times, they do not come back all at once
                 retry = RETRY_SECONDS + self._refused % SPREAD
                 raise Refusal(429, "queue_full", "too many requests are waiting", [problem], retry)
@@ -150,6 +151,11 @@ class Guard:
         finally:
             service.busy -= heavy
             service.metrics.busy.set(service.busy)
+
+
+def _same(given: bytes, token: str | None) -> bool:
+    """Nothing is never the same, not even as an empty token."""
+    return bool(given and token) and hmac.compare_digest(given, str(token).encode())
 
 
 def _request_id(scope: Scope) -> str:

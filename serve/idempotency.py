@@ -33,6 +33,7 @@ class _Entry:
     since: float
     task: asyncio.Task[Answer]
     size: int = 0
+    askers: int = 0
 
 
 class Repeats:
@@ -46,6 +47,11 @@ class Repeats:
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
+
+    @property
+    def orphans(self) -> int:
+        """Works that go on although everybody who asked for them left."""
+        return sum(not entry.task.done() and not entry.askers for entry in self._entries.values())
 
     async def answer(self, key: str, body: str, work: Callable[[], Awaitable[Answer]]) -> tuple[Answer, bool]:
         """(answer, whether it is a repeat's).
@@ -64,11 +70,18 @@ class Repeats:
             if entry.body != body:
                 problem = Problem("idempotency-key", key, "a key that was not used with another request")
                 raise Refusal(409, "idempotency_conflict", "the key was used with another request", [problem])
-            return await asyncio.shield(entry.task), True
+            return await self._wait(entry), True
         entry = _Entry(body, self._clock(), asyncio.ensure_future(work()))
         self._entries[key] = entry
         entry.task.add_done_callback(lambda task: self._settle(key, entry, task))
-        return await asyncio.shield(entry.task), False
+        return await self._wait(entry), False
+
+    async def _wait(self, entry: _Entry) -> Answer:
+        entry.askers += 1
+        try:
+            return await asyncio.shield(entry.task)
+        finally:
+            entry.askers -= 1
 
     def _settle(self, key: str, entry: _Entry, task: asyncio.Task[Answer]) -> None:
         if task.cancelled() or task.exception() is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.data.errors import BurnishError, Problem
+from burnish.policies.refiner import read_snapshot
 from burnish.serve.backend import Backend
 from burnish.serve.canary import Tally, Trial, worse_score
 from burnish.serve.candidate import lay_down
@@ -44,7 +45,7 @@ class Promoter:
         self._config, self._store, self._versions, self._backend = config, store, versions, backend
         self._probe, self._metrics = probe, metrics
         self._turn = asyncio.Lock()
-        self._scores: dict[str, list[float]] = {}
+        self._scores: dict[tuple[Any, ...], list[float]] = {}
         self._trials: dict[str, Trial] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -118,16 +119,18 @@ class Promoter:
         return _mean(candidate)
 
     async def _score(self, version: ServedVersion) -> list[float]:
-        """Scores of the canary examples; those of weights that were scored before are remembered."""
-        if version.digest not in self._scores:
+        """Scores of the canary examples; those of the same weights, sampler and crop are remembered."""
+        record = await asyncio.to_thread(read_snapshot, Path(version.snapshot))
+        known = (version.digest, record.sampler, record.refiner.model_dump_json())
+        if known not in self._scores:
             scores = []
             for index in range(len(self._probe.examples)):
                 job = self._probe.job(index)
                 done, focus = await carry_out(job, version, self._backend), focus_of(version, job.options).config
                 crops = [piece.crop for piece in done.pieces]
                 scores.append(await asyncio.to_thread(self._probe.score, index, done.made, crops=crops, focus=focus))
-            self._scores[version.digest] = scores
-        return self._scores[version.digest]
+            self._scores[known] = scores
+        return self._scores[known]
 
     def _enter(
         self, version: ServedVersion, *, state: str, share: float, reason: str, score: float | None = None
@@ -198,8 +201,9 @@ class Promoter:
             self._spawn(self._end_trial(version, why))
 
     def _watch(self, version: ServedVersion) -> None:
-        """Score a canary beside the requests it takes."""
-        self._spawn(self._try(version))
+        """Score a canary beside the requests it takes, for as long as it is one."""
+        if self._versions.lines[version.policy].canary == version.number:
+            self._spawn(self._try(version))
 
     async def _try(self, version: ServedVersion) -> None:
         line = self._versions.lines[version.policy]
@@ -207,6 +211,10 @@ class Promoter:
             candidate, before = await self._score(version), await self._score(line.versions[line.active])
             why = worse_score(candidate, before, tolerance=self._config.tolerance)
         except Exception as error:  # a canary that cannot even do its examples is worse
+            if isinstance(error, Refusal) and error.status == 503:  # replicas that are busy or gone say nothing of it
+                await asyncio.sleep(error.retry)
+                self._watch(version)
+                return
             candidate, why = [], f"canary examples failed: {type(error).__name__}: {error}"
         if why:
             await self._end_trial(version, why)

@@ -17,10 +17,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from burnish.data.errors import CheckpointError, Problem
+from burnish.data.errors import CheckpointError, ConfigError, Problem
 from burnish.serve.versions import FORMAT_VERSION, Versions
 
 STATE, EVENTS, REQUESTS = "state.json", "events.jsonl", "requests.jsonl"
+MIN_TOKEN = 16
+"""Characters of a token, at least."""
 _LOG_BYTES = 16 << 20
 
 
@@ -98,13 +100,29 @@ class Store:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def token(self, name: str) -> str:
-        """A secret of this server, made on first use, in a file that only this user can read."""
+        """A secret of this server, made on first use, in a file that only this user can read.
+
+        Raises:
+            ConfigError: what stands there is too short for a secret, or nothing at all.
+        """
         file = self.directory / f"{name}.token"
         if not file.exists():
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as stream:
                 stream.write(secrets.token_urlsafe(32))
-        return file.read_text().strip()
+        return strong(file.read_text().strip(), str(file))
+
+
+def strong(token: str, where: str) -> str:
+    """A token that may guard a route.
+
+    Raises:
+        ConfigError: it is shorter than `MIN_TOKEN`, for example cut off or empty.
+    """
+    if len(token) < MIN_TOKEN:
+        hint = "write one, or delete the file for a new admin token"
+        raise ConfigError("token refused", [Problem(where, f"{len(token)} characters", f"at least {MIN_TOKEN}", hint)])
+    return token
 
 
 class RequestLog:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -28,6 +29,7 @@ from burnish.policies.digests import policy_digest
 from burnish.policies.lora import import_state
 from burnish.policies.snapshot import load_start, save_adapter
 from burnish.serve.client import Client
+from burnish.serve.engine import load_version
 from burnish.serve.local import local_server
 from burnish.serve.store import ServeConfig, Store
 
@@ -87,6 +89,14 @@ def test_a_directory_names_the_runs_policy_and_its_base_and_holds_its_gold_rewar
     assert [v.name for v in versions.loaded()] == ["tuned@1", "base@1"]
     assert versions.choose(None).lineage["run"] == smoke.id
     assert len(probe["examples"]) == serving.PROBES and probe["rewards"][0]["kind"] == "masked_pixel"
+
+
+def test_what_is_served_stays_when_the_run_prunes_its_commit(smoke, tmp_path):
+    runs = Path(shutil.copytree(smoke.path.parent, tmp_path / "runs", symlinks=True))
+    serving.prepare(tmp_path / "served", source=smoke.id, runs_dir=runs, checkpoint=None, name="tuned")
+    shutil.rmtree(runs / smoke.id / "stages")
+    for version in Store(tmp_path / "served").read().loaded():
+        load_version(version)
 
 
 def test_refining_on_a_server_gives_the_bytes_of_refining_here(call, smoke, url, picture):

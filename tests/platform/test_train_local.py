@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from burnish.platform import learning
 from burnish.platform.checkpoints import committed
 from burnish.platform.config import load_recipe
 from burnish.platform.learning import LearnerWorker
@@ -166,6 +168,22 @@ def test_a_finished_checkpoints_adapter_loads_in_plain_diffusers(smoke):
     assert learner.num_shards() == 1
     assert all((abs(array).max() > 0) for name, array in weights.items() if ".lora_B." in name)
     assert learner.verify_adapter(newest, smoke.path / "base") <= 1e-6
+    learner.close()
+
+
+def test_a_commit_holds_the_drivers_state_of_its_moment(smoke, tmp_path, monkeypatch):
+    recipe, ready = load_recipe(str(smoke.path / "config.yaml")), threading.Event()
+    learner = LearnerWorker(recipe, 0, None, 0, 1)
+    learner.begin_grpo(smoke.path / "base", None)
+    monkeypatch.setattr(
+        learning, "write_state", lambda path, state, write=learning.write_state: ready.wait() and write(path, state)
+    )
+    driver = {"iteration": 1, "notes": {"watch": [1.0]}}
+    learner.save(tmp_path, "step-000001", driver)
+    driver["notes"]["watch"].append(2.0)  # the driver goes on while a slow disk takes the commit
+    ready.set()
+    learner.settled()
+    assert json.loads((tmp_path / "step-000001" / "state.json").read_text())["notes"] == {"watch": [1.0]}
     learner.close()
 
 

@@ -95,6 +95,17 @@ def test_what_may_pass_is_sent_again_under_the_same_key(failing):
     assert len(set(handler.keys)) == 2
 
 
+def test_a_date_in_retry_after_is_waited_for_a_second_and_a_foreign_answer_is_no_servers(failing, monkeypatch):
+    handler, client = failing
+    paused = []
+    monkeypatch.setattr("burnish.serve.client.time.sleep", paused.append)
+    handler.script[:] = [(503, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}), (503, {"retry-after": "99999"})]
+    client.refine(b"x")
+    assert paused == [1.0, 60.0]
+    with pytest.raises(InfrastructureError, match="no server of burnish answers: status 200"):
+        client.rollback()
+
+
 def test_an_endless_failure_is_said_and_a_redirect_is_not_followed(failing):
     handler, client = failing
     handler.script[:] = [(503, {"retry-after": "0"})] * 4

@@ -151,3 +151,27 @@ def test_the_admin_token_is_readable_by_its_owner_alone_and_kept(directory, clie
     first = Store(directory).token("admin")
     assert (directory / "admin.token").stat().st_mode & 0o777 == 0o600
     assert Store(directory).token("admin") == first and len(first) >= 32
+
+
+@pytest.mark.parametrize("name", ["admin", "user"])
+def test_a_token_that_was_cut_off_opens_nothing(kit, serve, directory, monkeypatch, name):
+    from burnish.data.errors import ConfigError
+    from burnish.serve.door import USER_TOKEN, tokens_of
+    from burnish.serve.store import Store
+
+    (directory / f"{name}.token").touch()
+    with pytest.raises(ConfigError, match=r"got 0 characters, allowed at least 16"):
+        tokens_of(Store(directory))
+    (directory / f"{name}.token").write_text("x" * 32)
+    monkeypatch.setenv(USER_TOKEN, "short")
+    with pytest.raises(ConfigError, match=USER_TOKEN):
+        tokens_of(Store(directory))
+
+
+def test_nothing_is_no_token_even_where_a_token_is_empty(kit, serve):
+    client = serve()
+    client.get("/readyz")
+    client.door._guard._tokens = guard.Tokens("", "")
+    for headers in WRONG[:2]:
+        assert client.post("/v1/admin/rollback", json={}, headers=headers).status_code == 401
+        assert client.get("/v1/policies", headers=headers).status_code == 401

@@ -1,9 +1,13 @@
 """A request's life: repeats, company in a batch, a client that leaves, a deadline, a full queue, a server that ends."""
 
+import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+
+from burnish.serve.idempotency import Answer, Repeats
 
 
 @pytest.fixture
@@ -110,6 +114,34 @@ def test_a_full_queue_refuses_at_once_and_what_was_accepted_finishes(kit, serve,
     assert client.get("/healthz").status_code == 200
     gate.open.set()
     assert [call.done().status_code for call in accepted] == [200] * 3
+
+
+async def orphans_as_askers_leave():
+    """Two ask for one work and leave one after the other; then somebody waits for its end."""
+    repeats, ends = Repeats(), asyncio.Event()
+
+    async def work():
+        await ends.wait()
+        return Answer(b"", {})
+
+    askers = [asyncio.ensure_future(repeats.answer("k", "body", work)) for _ in range(2)]
+    found = []
+    for asker in askers:
+        await asyncio.sleep(0)
+        asker.cancel()
+        await asyncio.wait([asker])
+        found.append(repeats.orphans)
+    ends.set()
+    await repeats.answer("k", "body", work)
+    return [*found, repeats.orphans]
+
+
+def test_work_that_goes_on_after_its_asker_left_keeps_its_place_in_the_queue(kit, serve):
+    assert asyncio.run(orphans_as_askers_leave()) == [0, 1, 0]
+    client = serve(queue=3)
+    client.get("/readyz")
+    client.door.service.repeats = SimpleNamespace(orphans=3)
+    assert client.post("/v1/refine", json=kit.body()).status_code == 429
 
 
 def test_company_in_a_batch_changes_no_byte(kit, serve, gate):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from burnish.serve.probe import Probe
+from burnish.serve.refusal import Refusal
 
 
 @pytest.fixture
@@ -177,6 +178,38 @@ def test_a_canary_whose_requests_fail_is_rolled_back(kit, client, promote):
     statuses = [client.post("/v1/refine", json=kit.body()).status_code for _ in range(8)]
     assert set(statuses) == {200, 500} and statuses.count(500) <= 4
     assert "requests failed" in until_state(client, 2, "refused")["reason"]
+
+
+def test_replicas_that_are_gone_say_nothing_of_a_canary(client, promote, directory):
+    client.get("/readyz")
+    service, generate, refused = client.door.service, client.door.service.backend.generate, []
+
+    async def gone(*given):
+        if len(refused) < 2:
+            refused.append(1)
+            raise Refusal(503, "unavailable", "a replica died", retry=0)
+        return await generate(*given)
+
+    service.backend.generate = gone
+    promote("good", canary=0.5)
+    assert scored(client, 2)["state"] == "canary" and len(refused) == 2
+    assert "rolled_back" not in {entry["event"] for entry in events(directory)}
+
+
+def test_an_upload_that_claims_weights_which_are_held_is_looked_at_all_the_same(kit, client, promote, material):
+    record = json.loads((material.root / "bad" / "snapshot.json").read_bytes())
+    record["policy_digest"] = material.version("plain").digest
+    reply = promote("bad", snapshot=json.dumps(record).encode())
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "promotion_refused")
+    assert reply.json()["error"]["param"] == "digest" and version_of(kit, client) == "tuned@1"
+
+
+def test_the_same_weights_under_another_sampler_are_scored_anew(client, promote, material):
+    promote("good")
+    record = json.loads((material.root / "good" / "snapshot.json").read_bytes())
+    record["sampler"]["num_steps"] = 1
+    reply = promote("good", snapshot=json.dumps(record).encode())
+    assert reply.status_code == 409 and reply.json()["error"]["param"] == "score"
 
 
 def test_a_second_promotion_during_a_canary_is_refused(client, promote):
