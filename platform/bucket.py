@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,9 +99,10 @@ class Bucket:
         if self._get(path) != raw:  # else our own, whose answer was lost on the way
             raise TakenError(path)
 
-    def missing(self, files: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-        """Those of a commit's files whose content is not there yet, or only in part."""
-        held = {(Path(item["name"]).name, item["size"]) for item in listed(self._fs, f"{self._root}/objects")}
+    def missing(self, files: Mapping[str, FileEntry], *, but: Collection[str] = ()) -> dict[str, FileEntry]:
+        """Those of a commit's files whose content is not there yet, or only in part, or has a sha256 of `but`."""
+        listing = listed(self._fs, f"{self._root}/objects")
+        held = {(name, item["size"]) for item in listing if (name := Path(item["name"]).name) not in but}
         return {name: entry for name, entry in files.items() if (entry.sha256, entry.size) not in held}
 
     def put(self, entry: FileEntry, content: Path | bytes) -> None:

@@ -269,7 +269,9 @@ class RayExecutor:
             if not call.done and now - call.since > crew.role.deadline:
                 slot = call.actor
                 crew.replace(slot)
-                for other in [c for c in self._open if not c.done and (c.role, c.actor) == (call.role, slot)]:
+                for other in [
+                    c for c in self._open if not (c.done or c.arrived) and (c.role, c.actor) == (call.role, slot)
+                ]:
                     self._resend(other, "no answer within the deadline")
 
     def get(self, handle: Handle) -> Any:

@@ -5,17 +5,19 @@ Made by `train.py`; the stages are in `stages.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from burnish.data.errors import BurnishError
 from burnish.data.sources import Source
 from burnish.platform.assessment import Assessor
 from burnish.platform.config import Recipe
 from burnish.platform.console import Console
 from burnish.platform.desk import RewardDesk
-from burnish.platform.executor import Executor
+from burnish.platform.executor import Executor, GangLost
 from burnish.platform.ledger import Ledger
 from burnish.platform.mirror import Mirror, NoMirror
 from burnish.platform.pools import Pools
@@ -29,6 +31,26 @@ from burnish.rollouts.eval_result import EvalResult
 
 class Interrupted(Exception):
     """The user asked to stop; everything finished is committed."""
+
+
+@contextmanager
+def settled(ledger: Ledger) -> Iterator[None]:
+    """Whatever ends the work within, what it finished is on disk; a lost learner has nothing left to write.
+
+    Raises:
+        InfrastructureError: the disk refused, unless a failure within came first.
+    """
+    try:
+        yield
+    except (GangLost, Interrupted) as error:
+        if isinstance(error, Interrupted):
+            ledger.settle()
+        raise
+    except Exception:
+        with suppress(BurnishError):  # the first trouble is the one to tell
+            ledger.settle()
+        raise
+    ledger.settle()
 
 
 @dataclass(eq=False)

@@ -17,6 +17,7 @@ from typing import Any
 
 from burnish.data.errors import BurnishError, InfrastructureError
 from burnish.platform.config import Recipe
+from burnish.platform.context import settled
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
 from burnish.platform.journal import Journal
@@ -144,19 +145,18 @@ def rank_main(config: Mapping[str, Any]) -> None:
     first, total = _agreed(ledger.iteration), job.recipe.sft.steps
     if not found:
         _commit(ledger, worker, first, rank)
-    while first < total:
-        last, began = min(total, first + SFT_BLOCK - first % SFT_BLOCK), time.perf_counter()
-        metrics = worker.sft(first, last)
-        if rank == 0:
-            ledger.finish(last, metrics, {"learn": time.perf_counter() - began})
-        else:
-            _commit(ledger, worker, last, rank)
-        train.report({"step": last, **metrics})
-        if _agreed(job.stop.exists()) and last < total:
-            ledger.settle()
-            return
-        first = last
-    ledger.settle()
+    with settled(ledger):
+        while first < total:
+            last, began = min(total, first + SFT_BLOCK - first % SFT_BLOCK), time.perf_counter()
+            metrics = worker.sft(first, last)
+            if rank == 0:
+                ledger.finish(last, metrics, {"learn": time.perf_counter() - began})
+            else:
+                _commit(ledger, worker, last, rank)
+            train.report({"step": last, **metrics})
+            if _agreed(job.stop.exists()) and last < total:
+                return
+            first = last
     _agreed(None)  # the base is written after the last commit is on disk
     if not _agreed((job.run / "base").is_dir()):
         worker.write_base(job.run)

@@ -82,11 +82,15 @@ class Journal:
 
         Raises:
             CheckpointError: the file is shorter than the offset, or the offset is inside a line.
+            InfrastructureError: the disk refused; nothing is forgotten.
         """
         whole = self._checked(offset)
         self.close()
         if keep:
-            write_text(self.path, (whole[:offset] + b"".join(map(encode, keep))).decode())
+            try:
+                write_text(self.path, (whole[:offset] + b"".join(map(encode, keep))).decode())
+            except OSError as error:
+                raise InfrastructureError(f"could not write {self.path}: {error}") from error
         elif self.path.exists():
             with self.path.open("r+b") as stream:
                 stream.truncate(offset)

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from burnish.data.errors import BurnishError, CheckpointError, InfrastructureError, Problem, RefusedError
@@ -39,12 +39,14 @@ class Claim:
     """Which commit of a mirror this copy of a run stands on.
 
     Args:
-        writer: this copy's random name.
+        writer: the random name of the driver that wrote last; each has its own, for a copied directory copies this too.
         number: the newest commit that it wrote or came from; 0 = none yet.
+        damaged: sha256 of files that a restore found damaged in the store: they are sent anew.
     """
 
     writer: str
     number: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 class NoMirror:
@@ -74,9 +76,11 @@ class Mirror:
         self._bucket, self._run, self._say = bucket, run, say
         self._claim = read_claim(run.path)
         self._check()
+        self._claim = replace(self._claim, writer=secrets.token_hex(8))
+        write_claim(run.path, self._claim)
         self._ask = threading.Condition()
         self._wanted = self._closing = self._failing = False
-        self._vanished = 0
+        self._vanished, self._crowded = 0, False
         self._refused: RefusedError | None = None
         self._thread = threading.Thread(target=self._serve, name="mirror", daemon=True)
         self._thread.start()
@@ -155,8 +159,10 @@ class Mirror:
 
     def _send(self) -> None:
         files, contents = _contents(self._run.path)
-        for name, entry in self._bucket.missing(files).items():
+        for name, entry in self._bucket.missing(files, but=self._claim.damaged).items():
             self._bucket.put(entry, contents[name])
+            damaged = tuple(sha256 for sha256 in self._claim.damaged if sha256 != entry.sha256)
+            self._claim = replace(self._claim, damaged=damaged)
         fail_point("mirror")
         self._check()  # a number that is free again, because the other copy pruned it, is no place for ours
         commit = Commit(self._claim.number + 1, self._claim.writer, files)
@@ -166,10 +172,19 @@ class Mirror:
             raise _overtaken(self._run, commit.number) from error
         self._stand_on(commit.number)
         self._check()
-        self._bucket.prune(KEEP_LAST)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Old commits that a store does not let go are said once, and are no reason to send anything again."""
+        try:
+            self._bucket.prune(KEEP_LAST)
+        except (BurnishError, OSError) as error:
+            if not self._crowded:
+                self._say(f"old commits of the mirror stay: {error}")
+            self._crowded = True
 
     def _stand_on(self, number: int) -> None:
-        self._claim = Claim(self._claim.writer, number)
+        self._claim = replace(self._claim, number=number)
         write_claim(self._run.path, self._claim)
 
 
@@ -183,18 +198,19 @@ def open_mirror(config: CheckpointConfig, run: Run, say: Callable[[str], None]) 
 def read_claim(path: Path) -> Claim:
     """Where a run directory stands; a new name, written down, where it never had a mirror."""
     try:
-        return Claim(**json.loads((path / STATE).read_text()))
+        tree = json.loads((path / STATE).read_text())
+        return Claim(tree["writer"], tree["number"], tuple(tree.get("damaged", ())))
     except FileNotFoundError:
         claim = Claim(secrets.token_hex(8))
         write_claim(path, claim)
         return claim
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise InfrastructureError(f"{path / STATE} is damaged: {error}") from error
 
 
 def write_claim(path: Path, claim: Claim) -> None:
     """Note where a run directory stands."""
-    write_json(path / STATE, {"writer": claim.writer, "number": claim.number})
+    write_json(path / STATE, asdict(claim))
 
 
 def _overtaken(run: Run, number: int) -> RefusedError:

@@ -37,10 +37,10 @@ def restore(config: CheckpointConfig, store: RunStore, run_id: str) -> Run | Non
     """
     assert config.mirror is not None
     bucket, problems = Bucket(config.mirror, config.mirror_options, check_run_id(run_id)), []
-    numbers = bucket.commits()
+    numbers, damaged = bucket.commits(), list[str]()
     for number in reversed(numbers):
         try:
-            return _bring(bucket, bucket.read(number), store, run_id, newest=numbers[-1])
+            return _bring(bucket, bucket.read(number), store, run_id, newest=numbers[-1], damaged=damaged)
         except NewerFormatError:  # nothing falls back past what it cannot read
             raise
         except CheckpointError as error:
@@ -74,16 +74,23 @@ def _info(bucket: Bucket) -> dict[str, str]:
     return {}
 
 
-def _bring(bucket: Bucket, commit: Commit, store: RunStore, run_id: str, *, newest: int) -> Run:
-    """A commit's files as a run of the store, which goes on behind the newest number there, sound or not."""
+def _bring(bucket: Bucket, commit: Commit, store: RunStore, run_id: str, *, newest: int, damaged: list[str]) -> Run:
+    """A commit's files as a run of the store, which goes on behind the newest number there, sound or not.
+
+    Files that turn out to be damaged are added to `damaged`; the run's mirror sends those anew.
+    """
     aside = store.root / f".restored-{run_id}-{secrets.token_hex(4)}"
     try:
         for name, entry in commit.files.items():
             target = aside / name
             if not target.resolve().is_relative_to(aside.resolve()):
                 raise CheckpointError("commit refused", [Problem(name, "a path outside the run", "a path below it")])
-            bucket.fetch(entry, target)
-        write_claim(aside, Claim(secrets.token_hex(8), newest))
+            try:
+                bucket.fetch(entry, target)
+            except CheckpointError:
+                damaged.append(entry.sha256)
+                raise
+        write_claim(aside, Claim(secrets.token_hex(8), newest, tuple(damaged)))
         aside.rename(store.root / run_id)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

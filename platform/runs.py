@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import socket
@@ -17,7 +16,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,6 @@ PINS = "pins.json"
 STATUSES = ("running", "done", "failed", "interrupted", "paused")
 MAX_ID = 64
 _ID = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ID - 1}}}")
-_PACKAGES = ("burnish", "torch", "numpy", "diffusers", "peft", "deepspeed", "ray", "mlflow", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -235,35 +232,6 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
-def environment_versions() -> dict[str, str]:
-    """What a digest may depend on: package versions, python, CPU, torch's CPU capability, threads. Imports torch."""
-    import torch
-
-    versions = {name: _version(name) for name in _PACKAGES}
-    versions["python"] = platform.python_version()
-    versions["cpu"] = cpu_kind()
-    versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    versions["threads"] = str(torch.get_num_threads())
-    return versions
-
-
-def cpu_kind() -> str:
-    """Vendor, family and model of the processor: BLAS libraries choose their kernels, and so the last bits, by it."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return platform.processor() or platform.machine()
-    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-    found = {key.strip(): value.strip() for key, value in pairs}
-    parts = [found[key] for key in ("vendor_id", "cpu family", "model") if key in found]
-    return " ".join(parts) or platform.machine()
-
-
-def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Lines that say which versions differ between two machines; digests are comparable only where it is empty."""
-    names = sorted(old.keys() | new.keys())
-    return [f"{n}: {old.get(n, 'none')} -> {new.get(n, 'none')}" for n in names if old.get(n) != new.get(n)]
-
-
 def write_json(path: Path, tree: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file so that a kill leaves the old or the new one."""
     write_text(path, json.dumps(tree, indent=1, sort_keys=True) + "\n")
@@ -272,11 +240,14 @@ def write_json(path: Path, tree: Mapping[str, Any] | Sequence[Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a kill leaves the old or the new one."""
     aside = path.with_name(f".tmp-{path.name}-{os.getpid()}-{threading.get_ident()}")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _read_info(path: Path) -> RunInfo:
@@ -290,10 +261,3 @@ def _read_info(path: Path) -> RunInfo:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError("run not readable", [Problem(str(path), str(error), "a run.json")]) from error
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"

@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from burnish.data.errors import ConfigError, Problem
+from burnish.data.errors import CheckpointError, ConfigError, Problem
 from burnish.data.sources import make_source
 from burnish.platform.commands import choose_policy
 from burnish.platform.config import load_recipe
@@ -59,7 +60,7 @@ def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | N
         name: of the policy.
 
     Returns:
-        The run, None for an export.
+        The run, for MLflow; None for an export, or where it is gone.
 
     Raises:
         ConfigError, CheckpointError: see `source_of`.
@@ -68,9 +69,11 @@ def prepare(directory: Path, *, source: str, runs_dir: Path, checkpoint: str | N
     from burnish.serve.store import STATE, Store
     from burnish.serve.versions import ServedVersion, Versions
 
-    found, base, lineage, run = source_of(source, runs_dir, checkpoint)
     if (directory / STATE).exists():
-        return run
+        with suppress(ConfigError):
+            return RunStore(runs_dir).open(source)
+        return None
+    found, base, lineage, run = source_of(source, runs_dir, checkpoint)
     directory.mkdir(parents=True, exist_ok=True)
     snapshot = _keep(found, directory / "versions" / f"{name}-000001")
     versions, now = Versions(name), time.time()
@@ -104,8 +107,16 @@ def _keep(snapshot: Path, place: Path) -> Path:
         try:
             target.hardlink_to(snapshot / name)  # no byte more on disk; sealed files are never written again
         except OSError:
-            shutil.copyfile(snapshot / name, target)
+            _copy(snapshot / name, target)
     return place
+
+
+def _copy(file: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(file, target)
+    except OSError as error:
+        problem = Problem(str(file), str(error), "a file", "start again: the run may have pruned this commit")
+        raise CheckpointError("what is to be served cannot be read", [problem]) from error
 
 
 def keep_up(directory: Path, run: Run | None, *, stop: Callable[[], None]) -> None:

@@ -6,14 +6,12 @@ Called by `train.py`. A stage sets its workers up, runs, and leaves figures for 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from burnish.data.errors import BurnishError, ConfigError, InfrastructureError, Problem, RefusedError
+from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
 from burnish.platform.config import Recipe
-from burnish.platform.context import Context, Interrupted, StageResult
-from burnish.platform.executor import GangLost
+from burnish.platform.context import Context, Interrupted, StageResult, settled
 from burnish.platform.fine_tuning import SFT_BLOCK, FineTuning, fine_tune
 from burnish.platform.guarding import Keeper, Paused
 from burnish.platform.ledger import Ledger, read_digests
@@ -162,20 +160,6 @@ def run_grpo(context: Context) -> StageResult:
     context.console.line(f"evaluating on {context.recipe.evaluation.count} held-out examples")
     results = context.assessor.assess(ledger, "heldout", label=f"grpo-{result.removeprefix('step-')}")
     return StageResult(ledger, before, results, result)
-
-
-@contextmanager
-def settled(ledger: Ledger) -> Iterator[None]:
-    """Whatever ends the work within, what it finished is on disk; a lost learner has nothing left to write."""
-    try:
-        yield
-    except GangLost:
-        raise
-    except Exception:
-        with suppress(BurnishError):  # the first trouble is the one to tell
-            ledger.settle()
-        raise
-    ledger.settle()
 
 
 def _open_swaps(context: Context, ledger: Ledger) -> Swaps:

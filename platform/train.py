@@ -18,6 +18,7 @@ from burnish.platform.config import Recipe, config_digest, resolved_yaml
 from burnish.platform.console import Console
 from burnish.platform.context import Context, Interrupted, StageResult
 from burnish.platform.desk import RewardDesk
+from burnish.platform.environment import environment_versions, version_changes
 from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Executor, GangLost
 from burnish.platform.guarding import Paused
@@ -29,7 +30,7 @@ from burnish.platform.pools import Pools
 from burnish.platform.resume import CONFIG
 from burnish.platform.roles import learner_role, reward_role, reward_roles, roles
 from burnish.platform.rubric_start import EVENTS, keep_events
-from burnish.platform.runs import Run, RunStore, environment_versions, version_changes, write_text
+from burnish.platform.runs import Run, RunStore, write_text
 from burnish.platform.stages import STAGES
 from burnish.platform.start_from import check_base, copy_base
 from burnish.platform.summary import closing_lines, write_summary

@@ -6,6 +6,7 @@ Called by the promoter. It parses safetensors headers and JSON only; nothing is 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,10 +42,8 @@ def lay_down(
     Raises:
         Refusal: 422, no safetensors, no snapshot, or another base, family, rank or sampler than can be served.
     """
-    place = root / f"{beside.policy}-{number:06d}"
+    place = root / f"{beside.policy}-{number:06d}-{secrets.token_hex(4)}"  # a number that was refused comes again
     aside = root / f".tmp-{place.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.rmtree(place, ignore_errors=True)  # left by a server that died before it wrote its state
     (aside / "adapter").mkdir(parents=True)
     try:
         if len(snapshot) > MAX_SNAPSHOT:

@@ -20,7 +20,7 @@ from burnish.data.errors import BurnishError
 from burnish.data.records import SamplerSpec
 from burnish.serve.door import Door
 from burnish.serve.engine import Engine, Made, OnUnit, Unit
-from burnish.serve.refusal import Refusal, unavailable
+from burnish.serve.refusal import Refusal, ReplicaDied, unavailable
 from burnish.serve.store import ServeConfig, Store
 from burnish.serve.versions import ServedVersion
 
@@ -125,7 +125,7 @@ class ReplicaBackend:
                 if not _is_lost(error):
                     raise
                 if attempt == TRIES:
-                    raise unavailable("a replica died") from error
+                    raise ReplicaDied from error
         raise AssertionError("unreachable")
 
     async def _whole(self, version: ServedVersion, units: Sequence[Unit], sampler: SamplerSpec) -> Made:

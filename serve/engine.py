@@ -86,6 +86,7 @@ class Engine:
         self._batch, self._wait, self._load = batch, wait if batch > 1 else 0.0, load
         self._held: dict[str, Refiner] = {}
         self._loading: dict[str, asyncio.Task[Refiner]] = {}
+        self._checked: set[tuple[str, str, str]] = set()
         self._rows: list[_Row] = []
         self._woken = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "policy", initializer=_one_thread)
@@ -98,10 +99,10 @@ class Engine:
         Raises:
             CheckpointError: its files are not the weights that it names, whether such are held already or not.
         """
-        if version.digest in self._held:
+        await self._refiner(version)
+        if _identity(version) not in self._checked:  # the same weights are said to be elsewhere, too
             await asyncio.to_thread(self._load, version)
-        else:
-            await self._refiner(version)
+            self._checked.add(_identity(version))
         return version.digest
 
     def drop(self, keep: Sequence[str]) -> None:
@@ -119,6 +120,7 @@ class Engine:
                 self._loading[digest] = asyncio.ensure_future(asyncio.to_thread(self._load, version))
             try:
                 self._held[digest] = await asyncio.shield(self._loading[digest])
+                self._checked.add(_identity(version))
             finally:
                 self._loading.pop(digest, None)
         return self._held[digest]
@@ -208,6 +210,11 @@ class Engine:
         if self._worker is not None:
             self._worker.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _identity(version: ServedVersion) -> tuple[str, str, str]:
+    """What is promised, and of which files; no other version ever has these."""
+    return version.digest, version.snapshot, version.base
 
 
 def _one_thread() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from burnish.data.errors import Problem
 from burnish.serve.page import PATHS
 from burnish.serve.refusal import RETRY_SECONDS, Refusal
-from burnish.serve.schema import HEADER_REQUEST, MAX_BODY
+from burnish.serve.schema import HEADER_IDEMPOTENCY, HEADER_REQUEST, MAX_BODY
 from burnish.serve.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -134,7 +134,8 @@ class Guard:
         if heavy:
             if service.draining:
                 raise Refusal(503, "unavailable", "the server is about to end")
-            waiting = service.busy + service.repeats.orphans
+            key = b"".join(_values(scope, HEADER_IDEMPOTENCY.encode())[:1]).decode("latin-1")
+            waiting = service.busy + service.repeats.orphans(but=key)  # who comes back for its own adds nothing
             if waiting >= service.config.queue:
                 problem = Problem("queue", f"{waiting} requests", f"at most {service.config.queue}")
                 self._refused += 1  # told different times, they do not come back all at once

@@ -48,10 +48,9 @@ class Repeats:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
 
-    @property
-    def orphans(self) -> int:
-        """Works that go on although everybody who asked for them left."""
-        return sum(not entry.task.done() and not entry.askers for entry in self._entries.values())
+    def orphans(self, *, but: str | None = None) -> int:
+        """Works that go on although everybody who asked for them left; not that of the key `but`."""
+        return sum(not e.task.done() and not e.askers for key, e in self._entries.items() if key != but)
 
     async def answer(self, key: str, body: str, work: Callable[[], Awaitable[Answer]]) -> tuple[Answer, bool]:
         """(answer, whether it is a repeat's).

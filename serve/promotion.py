@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,16 @@ from burnish.serve.canary import Tally, Trial, worse_score
 from burnish.serve.candidate import lay_down
 from burnish.serve.metrics import Metrics
 from burnish.serve.probe import Probe
-from burnish.serve.refusal import Refusal
+from burnish.serve.refusal import Refusal, ReplicaDied
 from burnish.serve.schema import PromoteOptions
 from burnish.serve.store import ServeConfig, Store
 from burnish.serve.versions import ServedVersion, Versions
 from burnish.serve.work import carry_out, focus_of
+
+MAX_DEATHS = 3
+"""Replicas that may die over a canary's examples before it is taken for the reason."""
+FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
+"""Seconds between two tries to score a canary while replicas are full or away; each is twice the one before."""
 
 
 class Promoter:
@@ -72,13 +79,19 @@ class Promoter:
             version = await asyncio.to_thread(
                 lay_down, adapter=adapter, snapshot=snapshot, beside=present, number=number, root=root, lineage=lineage
             )
-            await self._load(version)
+            try:
+                await self._load(version)
+                score = None if options.canary else await self._gate(version, present)
+            except BaseException:
+                shutil.rmtree(version.snapshot, ignore_errors=True)
+                with suppress(Refusal):  # replicas that are away have nothing to forget
+                    await self._forget()
+                raise
             if options.canary:
                 self._enter(version, state="canary", share=options.canary, reason="on trial")
                 self._trials[options.policy] = Trial()
                 self._watch(version)
                 return version
-            score = await self._gate(version, present)
             self._enter(version, state="active", share=0.0, reason="promoted", score=score)
             await self._forget()
             return version
@@ -114,7 +127,6 @@ class Promoter:
         candidate, before = await self._score(version), await self._score(present)
         why = worse_score(candidate, before, tolerance=self._config.tolerance)
         if why:
-            await self._forget()
             raise self._refuse(version, why, [Problem("score", why, "a score that is not worse")])
         return _mean(candidate)
 
@@ -122,15 +134,14 @@ class Promoter:
         """Scores of the canary examples; those of the same weights, sampler and crop are remembered."""
         record = await asyncio.to_thread(read_snapshot, Path(version.snapshot))
         known = (version.digest, record.sampler, record.refiner.model_dump_json())
-        if known not in self._scores:
-            scores = []
-            for index in range(len(self._probe.examples)):
-                job = self._probe.job(index)
-                done, focus = await carry_out(job, version, self._backend), focus_of(version, job.options).config
-                crops = [piece.crop for piece in done.pieces]
-                scores.append(await asyncio.to_thread(self._probe.score, index, done.made, crops=crops, focus=focus))
-            self._scores[known] = scores
-        return self._scores[known]
+        scores = self._scores.get(known, [])
+        for index in range(len(scores), len(self._probe.examples)):
+            job = self._probe.job(index)
+            done, focus = await carry_out(job, version, self._backend), focus_of(version, job.options).config
+            crops = [piece.crop for piece in done.pieces]
+            score = await asyncio.to_thread(self._probe.score, index, done.made, crops=crops, focus=focus)
+            self._scores[known] = scores = [*scores, score]
+        return scores
 
     def _enter(
         self, version: ServedVersion, *, state: str, share: float, reason: str, score: float | None = None
@@ -201,27 +212,34 @@ class Promoter:
             self._spawn(self._end_trial(version, why))
 
     def _watch(self, version: ServedVersion) -> None:
-        """Score a canary beside the requests it takes, for as long as it is one."""
-        if self._versions.lines[version.policy].canary == version.number:
-            self._spawn(self._try(version))
+        """Score a canary beside the requests it takes."""
+        self._spawn(self._try(version))
 
     async def _try(self, version: ServedVersion) -> None:
         line = self._versions.lines[version.policy]
-        try:
-            candidate, before = await self._score(version), await self._score(line.versions[line.active])
-            why = worse_score(candidate, before, tolerance=self._config.tolerance)
-        except Exception as error:  # a canary that cannot even do its examples is worse
-            if isinstance(error, Refusal) and error.status == 503:  # replicas that are busy or gone say nothing of it
-                await asyncio.sleep(error.retry)
-                self._watch(version)
-                return
-            candidate, why = [], f"canary examples failed: {type(error).__name__}: {error}"
+        candidate, why = await self._compared(version, line.versions[line.active])
         if why:
             await self._end_trial(version, why)
         elif line.canary == version.number:
             line.standings[version.number].score = _mean(candidate)
             self._store.write(self._versions)
             self._event("scored", version, score=_mean(candidate), reason="canary score is not worse")
+
+    async def _compared(self, version: ServedVersion, present: ServedVersion) -> tuple[list[float], str]:
+        """Scores of a canary, and why it is worse; "" where it is not, or is none any more. Waits for replicas."""
+        pause, deaths = FIRST_PAUSE, 0
+        while self._versions.lines[version.policy].canary == version.number:
+            try:
+                candidate, before = await self._score(version), await self._score(present)
+                return candidate, worse_score(candidate, before, tolerance=self._config.tolerance) or ""
+            except Exception as error:  # a canary that cannot even do its examples is worse
+                deaths += isinstance(error, ReplicaDied)
+                away = isinstance(error, Refusal) and error.status == 503
+                if not away or deaths == MAX_DEATHS:
+                    return [], f"canary examples failed: {type(error).__name__}: {error}"
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE)
+        return [], ""
 
     async def _end_trial(self, version: ServedVersion, why: str) -> None:
         async with self._turn:

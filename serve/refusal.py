@@ -65,6 +65,16 @@ def invalid(*problems: Problem) -> Refusal:
     return Refusal(422, "invalid", "the request is refused", problems)
 
 
+class ReplicaDied(Refusal):
+    """503: the replica that had the request died, perhaps of it."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "unavailable", "a replica died")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
+
 def unavailable(why: str) -> Refusal:
     """503: try again in a moment."""
     return Refusal(503, "unavailable", why)

@@ -53,7 +53,7 @@ class Actor:
 
     def __init__(self, world):
         self.world, self.free = world, world.now
-        self.call = SimpleNamespace(options=lambda num_returns: SimpleNamespace(remote=self.work))
+        self.call = SimpleNamespace(options=lambda num_returns: self.call, remote=self.work)
         self.build = SimpleNamespace(remote=lambda: Ref(world.now, "here"))
 
     def work(self, method, seconds):
@@ -92,6 +92,15 @@ def test_a_call_behind_a_long_queue_waits_for_its_turn(world):
         executor.submit("w", "work", 100.0)
     assert executor.broadcast("w", "load", 1.0) == [1.0]
     assert (world.killed, executor.resent, world.now) == ([], 0, 801.0)
+
+
+def test_what_a_hung_actor_had_answered_is_not_asked_for_again(world):
+    executor = pool(world, 1)
+    for seconds in (1.0, 1.0, 1.0, 700.0):
+        executor.submit("w", "work", seconds)
+    executor._open[3].args = (1.0,)
+    assert executor.broadcast("w", "load", 1.0) == [1.0]
+    assert (len(world.killed), executor.resent) == (1, 2)
 
 
 def test_one_call_that_takes_too_long_is_a_hang(world):

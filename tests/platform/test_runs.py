@@ -6,7 +6,8 @@ import time
 import pytest
 
 from burnish.data.errors import ConfigError
-from burnish.platform.runs import RunStore, environment_versions, version_changes
+from burnish.platform.environment import environment_versions, version_changes
+from burnish.platform.runs import RunStore
 from burnish.platform.runs_view import compare, compare_text, list_text, show, show_text
 
 TRAVERSAL = [

@@ -97,6 +97,8 @@ def test_what_is_served_stays_when_the_run_prunes_its_commit(smoke, tmp_path):
     shutil.rmtree(runs / smoke.id / "stages")
     for version in Store(tmp_path / "served").read().loaded():
         load_version(version)
+    again = serving.prepare(tmp_path / "served", source=smoke.id, runs_dir=runs, checkpoint="last", name="tuned")
+    assert again is not None and again.id == smoke.id
 
 
 def test_refining_on_a_server_gives_the_bytes_of_refining_here(call, smoke, url, picture):

@@ -3,8 +3,8 @@
 import pytest
 
 from burnish.data.errors import InfrastructureError
+from burnish.platform.context import Interrupted, settled
 from burnish.platform.executor import GangLost
-from burnish.platform.stages import settled
 
 
 class Slow:
@@ -29,6 +29,11 @@ def test_what_a_stage_finished_is_on_disk_whatever_ended_it(error):
     except Exception as raised:
         told = raised
     assert told is error and ledger.on_disk
+
+
+def test_a_disk_that_refuses_when_the_user_stops_is_told():
+    with pytest.raises(InfrastructureError, match="full"), settled(Slow(InfrastructureError("full"))):
+        raise Interrupted
 
 
 def test_a_disk_that_refuses_is_told_unless_something_else_came_first():

@@ -14,8 +14,9 @@ import torch
 from burnish.platform import learning
 from burnish.platform.checkpoints import committed
 from burnish.platform.config import load_recipe
+from burnish.platform.environment import cpu_kind
 from burnish.platform.learning import LearnerWorker
-from burnish.platform.runs import RunStore, cpu_kind
+from burnish.platform.runs import RunStore
 
 DIGESTS = Path(__file__).parent / "smoke_digests.json"
 SUMMARY = {

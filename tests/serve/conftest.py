@@ -1,7 +1,9 @@
 """A tiny policy in three versions, and servers of it in this process."""
 
+import base64
 import contextlib
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,3 +81,27 @@ def shared(kit: ModuleType, template: Path, tmp_path_factory: pytest.TempPathFac
     door = Door(kit.config_of(place), lambda: LocalBackend(Engine(batch=1)))
     with TestClient(door, base_url=URL, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def promote(kit: ModuleType, client: Any, material: Any) -> Callable[..., Any]:
+    """Promote a snapshot by name; gives the reply."""
+
+    def send(name: str, *, snapshot: Any = None, adapter: Any = None, headers: Any = None, **options: Any) -> Any:
+        place = material.root / name
+        record = (place / "snapshot.json").read_bytes() if snapshot is None else snapshot
+        body = (place / "adapter" / "pytorch_lora_weights.safetensors").read_bytes() if adapter is None else adapter
+        sent = {
+            "x-burnish-options": base64.b64encode(json.dumps({"policy": "tuned", **options}).encode()).decode(),
+            "x-burnish-snapshot": base64.b64encode(record).decode(),
+            **kit.bearer(client.door),
+        }
+        return client.post("/v1/admin/promote", content=body, headers=sent | (headers or {}))
+
+    return send
+
+
+@pytest.fixture
+def admin(kit: ModuleType, client: Any) -> Callable[..., Any]:
+    """Call an admin route with its token."""
+    return lambda path, **body: client.post(f"/v1/admin/{path}", json=body, headers=kit.bearer(client.door))

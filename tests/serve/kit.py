@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,39 @@ def config_of(directory: Path, **options: Any) -> ServeConfig:
 def bearer(door: Door, name: str = "admin") -> dict[str, str]:
     """The header with a token."""
     return {"Authorization": f"Bearer {Store(Path(door.open().config.directory)).token(name)}"}
+
+
+def version_of(client: Any, **fields: Any) -> str:
+    """Which version answers a request."""
+    reply = client.post("/v1/refine", json=body(**fields))
+    assert reply.status_code == 200, reply.text
+    return reply.headers["x-burnish-model"]
+
+
+def standings(client: Any) -> dict[int, Any]:
+    """Version -> how it stands, of the policy `tuned`."""
+    (tuned, _) = client.get("/v1/policies").json()["policies"]
+    return {entry["version"]: entry for entry in tuned["versions"]}
+
+
+def until_state(client: Any, number: int, state: str) -> Any:
+    """Wait until a version is in a state; gives how it stands."""
+    end = time.monotonic() + 30.0
+    while (found := standings(client)[number])["state"] != state:
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+    return found
+
+
+def scored(client: Any, number: int) -> Any:
+    """Wait until a version has a score; gives how it stands."""
+    end = time.monotonic() + 30.0
+    while (found := standings(client)[number])["score"] is None:
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+    return found
+
+
+def events(directory: Path) -> list[dict[str, Any]]:
+    """What the server wrote down of its versions."""
+    return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]

@@ -2,68 +2,12 @@
 
 import base64
 import json
-import time
 
 import numpy as np
 import pytest
 
 from burnish.serve.probe import Probe
-from burnish.serve.refusal import Refusal
-
-
-@pytest.fixture
-def promote(kit, client, material, directory):
-    """Promote a snapshot by name; gives the reply."""
-
-    def send(name, *, snapshot=None, adapter=None, headers=None, **options):
-        place = material.root / name
-        record = (place / "snapshot.json").read_bytes() if snapshot is None else snapshot
-        body = (place / "adapter" / "pytorch_lora_weights.safetensors").read_bytes() if adapter is None else adapter
-        sent = {
-            "x-burnish-options": base64.b64encode(json.dumps({"policy": "tuned", **options}).encode()).decode(),
-            "x-burnish-snapshot": base64.b64encode(record).decode(),
-            **kit.bearer(client.door),
-        }
-        return client.post("/v1/admin/promote", content=body, headers=sent | (headers or {}))
-
-    return send
-
-
-@pytest.fixture
-def admin(kit, client):
-    """Call an admin route with its token."""
-    return lambda path, **body: client.post(f"/v1/admin/{path}", json=body, headers=kit.bearer(client.door))
-
-
-def version_of(kit, client, **fields):
-    reply = client.post("/v1/refine", json=kit.body(**fields))
-    assert reply.status_code == 200, reply.text
-    return reply.headers["x-burnish-model"]
-
-
-def standings(client):
-    (tuned, _) = client.get("/v1/policies").json()["policies"]
-    return {entry["version"]: entry for entry in tuned["versions"]}
-
-
-def until_state(client, number, state):
-    end = time.monotonic() + 30.0
-    while (found := standings(client)[number])["state"] != state:
-        assert time.monotonic() < end, found
-        time.sleep(0.02)
-    return found
-
-
-def scored(client, number):
-    end = time.monotonic() + 30.0
-    while (found := standings(client)[number])["score"] is None:
-        assert time.monotonic() < end, found
-        time.sleep(0.02)
-    return found
-
-
-def events(directory):
-    return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
+from burnish.serve.refusal import unavailable
 
 
 def test_a_better_version_is_taken_live_and_the_old_one_kept(kit, client, promote, material, directory):
@@ -76,8 +20,8 @@ def test_a_better_version_is_taken_live_and_the_old_one_kept(kit, client, promot
     assert after["images"][0]["b64"] != before["images"][0]["b64"]
     pinned = client.post("/v1/refine", json=kit.body(model="tuned@1")).json()
     assert pinned["images"] == before["images"]
-    assert standings(client)[2]["lineage"]["run"] == "r2" and standings(client)[1]["state"] == "held"
-    assert [entry["event"] for entry in events(directory)] == ["promoted"]
+    assert kit.standings(client)[2]["lineage"]["run"] == "r2" and kit.standings(client)[1]["state"] == "held"
+    assert [entry["event"] for entry in kit.events(directory)] == ["promoted"]
 
 
 def test_the_canary_is_scored_by_the_runs_gold_rewards_and_a_worse_one_is_refused(kit, client, promote, directory):
@@ -86,8 +30,8 @@ def test_the_canary_is_scored_by_the_runs_gold_rewards_and_a_worse_one_is_refuse
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (409, "promotion_refused", "score")
     assert "is worse than 0" in error["message"]
-    assert version_of(kit, client) == "tuned@2"
-    assert [(entry["event"], entry["version"]) for entry in events(directory)] == [("promoted", 2), ("refused", 3)]
+    assert kit.version_of(client) == "tuned@2"
+    assert [(entry["event"], entry["version"]) for entry in kit.events(directory)] == [("promoted", 2), ("refused", 3)]
 
 
 class Watching:
@@ -122,8 +66,8 @@ def test_rolling_back_returns_the_version_before_and_there_is_an_end_to_it(kit, 
     promote("good")
     reply = admin("rollback", reason="the label is worse")
     assert (reply.json()["rolled_back"], reply.json()["model"]) == ("tuned@2", "tuned@1")
-    assert version_of(kit, client) == "tuned@1" and standings(client)[2]["state"] == "refused"
-    assert events(directory)[-1]["reason"] == "the label is worse"
+    assert kit.version_of(client) == "tuned@1" and kit.standings(client)[2]["state"] == "refused"
+    assert kit.events(directory)[-1]["reason"] == "the label is worse"
     again = admin("rollback")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "nothing_to_roll_back")
     assert client.post("/v1/refine", json=kit.body(model="tuned@2")).status_code == 422
@@ -135,65 +79,18 @@ def test_numbers_are_never_used_again(client, promote, admin):
     assert promote("good").json()["version"] == 3
 
 
-def test_a_canary_gets_its_share_and_is_accepted(kit, client, promote, admin):
-    reply = promote("good", canary=0.25)
-    assert reply.json()["state"] == "canary"
-    assert until_state(client, 2, "canary")["share"] == 0.25
-    answered = [version_of(kit, client) for _ in range(20)]
-    assert (answered.count("tuned@2"), answered.count("tuned@1")) == (5, 15)
-    assert version_of(kit, client, model="tuned@2") == "tuned@2"
-    admin("canary", share=0.5)
-    assert [version_of(kit, client) for _ in range(4)].count("tuned@2") == 2
-    assert admin("canary", accept=True).json()["state"] == "active"
-    assert version_of(kit, client) == "tuned@2" and standings(client)[1]["state"] == "held"
-
-
-def test_a_canary_that_scores_worse_is_rolled_back_by_itself_and_the_log_says_why(kit, client, promote, directory):
-    promote("good")
-    assert promote("bad", canary=0.5).json()["state"] == "canary"
-    found = until_state(client, 3, "refused")
-    assert "canary score" in found["reason"] and "is worse than 0" in found["reason"]
-    assert {version_of(kit, client) for _ in range(6)} == {"tuned@2"}
-    last = events(directory)[-1]
-    assert (last["event"], last["version"], last["to"], last["reason"]) == ("rolled_back", 3, 2, found["reason"])
-    assert 'burnish_version_changes_total{event="rolled_back"} 1.0' in client.get("/metrics").text
-
-
-def test_a_canary_that_scores_well_stays_and_says_its_score(client, promote):
-    promote("good", canary=0.5)
-    assert scored(client, 2)["score"] == 0.0 and standings(client)[2]["state"] == "canary"
-
-
-def test_a_canary_whose_requests_fail_is_rolled_back(kit, client, promote):
-    promote("good", canary=0.5)
-    scored(client, 2)
-    service, generate = client.door.service, client.door.service.backend.generate
-
-    async def failing(version, *given):
-        if version.number == 2:
-            raise RuntimeError("out of memory")
-        return await generate(version, *given)
-
-    service.backend.generate = failing
-    statuses = [client.post("/v1/refine", json=kit.body()).status_code for _ in range(8)]
-    assert set(statuses) == {200, 500} and statuses.count(500) <= 4
-    assert "requests failed" in until_state(client, 2, "refused")["reason"]
-
-
-def test_replicas_that_are_gone_say_nothing_of_a_canary(client, promote, directory):
+def test_a_promotion_that_ends_early_leaves_nothing_loaded_and_no_files(client, promote, material, directory):
     client.get("/readyz")
-    service, generate, refused = client.door.service, client.door.service.backend.generate, []
 
-    async def gone(*given):
-        if len(refused) < 2:
-            refused.append(1)
-            raise Refusal(503, "unavailable", "a replica died", retry=0)
-        return await generate(*given)
+    async def full(*given):
+        raise unavailable("every replica is full")
 
-    service.backend.generate = gone
-    promote("good", canary=0.5)
-    assert scored(client, 2)["state"] == "canary" and len(refused) == 2
-    assert "rolled_back" not in {entry["event"] for entry in events(directory)}
+    client.door.service.backend.generate = full
+    assert promote("good").status_code == 503
+    held = client.get("/v1/policies").json()
+    assert material.version("good").digest not in json.dumps(held)
+    assert material.version("good").digest not in client.door.service.backend._engine.holds()
+    assert list((directory / "versions").iterdir()) == []
 
 
 def test_an_upload_that_claims_weights_which_are_held_is_looked_at_all_the_same(kit, client, promote, material):
@@ -201,7 +98,7 @@ def test_an_upload_that_claims_weights_which_are_held_is_looked_at_all_the_same(
     record["policy_digest"] = material.version("plain").digest
     reply = promote("bad", snapshot=json.dumps(record).encode())
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "promotion_refused")
-    assert reply.json()["error"]["param"] == "digest" and version_of(kit, client) == "tuned@1"
+    assert reply.json()["error"]["param"] == "digest" and kit.version_of(client) == "tuned@1"
 
 
 def test_the_same_weights_under_another_sampler_are_scored_anew(client, promote, material):
@@ -210,11 +107,6 @@ def test_the_same_weights_under_another_sampler_are_scored_anew(client, promote,
     record["sampler"]["num_steps"] = 1
     reply = promote("good", snapshot=json.dumps(record).encode())
     assert reply.status_code == 409 and reply.json()["error"]["param"] == "score"
-
-
-def test_a_second_promotion_during_a_canary_is_refused(client, promote):
-    promote("good", canary=0.5)
-    assert promote("good").json()["error"]["code"] == "promotion_refused"
 
 
 def test_the_base_is_not_promoted_and_an_unknown_policy_is_named(promote):
@@ -241,7 +133,7 @@ def test_a_snapshot_that_does_not_fit_is_refused(kit, client, promote, material,
     reply = promote("good", snapshot=changed(material, **fields))
     assert reply.status_code == status, reply.text
     assert param is None or reply.json()["error"]["param"] == param
-    assert version_of(kit, client) == "tuned@1" and set(standings(client)) == {1}
+    assert kit.version_of(client) == "tuned@1" and set(kit.standings(client)) == {1}
 
 
 @pytest.mark.parametrize("adapter", [b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(64), b"", bytes(64)])
@@ -260,26 +152,3 @@ def test_an_adapter_beyond_the_limit_is_refused_while_it_streams(kit, serve, mat
     body = (bytes(1 << 9) for _ in range(4))
     reply = client.post("/v1/admin/promote", content=body, headers=sent | kit.bearer(client.door))
     assert reply.status_code == 413 and not list(directory.glob(".upload-*"))
-
-
-def test_a_restart_keeps_versions_and_the_canary_on_trial(kit, serve, client, promote):
-    promote("good", canary=0.5)
-    again = serve()
-    assert standings(again)[2]["state"] == "canary"
-    assert {version_of(kit, again) for _ in range(4)} == {"tuned@1", "tuned@2"}
-
-
-def test_votes_of_users_give_a_canary_up(kit, serve, material, tmp_path, directory):
-    client = serve(feedback=str(tmp_path / "feedback"))
-    versions = client.door.open().versions
-    versions.enter(material.version("good", number=2), now=0.0, state="canary", share=0.5)
-    client.door.service.store.write(versions)
-    again = serve(feedback=str(tmp_path / "feedback2"))
-    for k in range(20):
-        reply = again.post("/v1/refine", json=kit.body(seed=k)).json()
-        verdict = "worse" if reply["version"] == 2 else "better"
-        for _ in range(3):  # only the first word on a request counts
-            again.post("/v1/feedback", json={"request_id": reply["id"], "verdict": verdict})
-        if standings(again)[2]["state"] == "refused":
-            break
-    assert k >= 15 and "votes say worse" in standings(again)[2]["reason"]
