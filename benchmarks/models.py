@@ -8,6 +8,7 @@ reference of 64 tokens instead.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from burnish.data.images import resize
@@ -36,7 +37,7 @@ class WideReferences:
         """As the source says."""
         return self._source.count(split)
 
-    def repeats(self, split: str) -> frozenset[int]:
+    def repeats(self, split: str) -> Container[int]:
         """As the source says."""
         return self._source.repeats(split)
 

@@ -23,6 +23,8 @@ MAX_PIXELS = 16_777_216
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_ASPECT = 16
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_TAGS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
+"""Where a PNG's header may hold its orientation."""
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "area": Image.Resampling.BOX,
@@ -69,8 +71,11 @@ def _check_header(image: Image.Image, name: str, min_side: int) -> None:
         raise DataError(f"{name}: got {width}x{height} px, allowed an aspect of at most {MAX_ASPECT}:1")
     if getattr(image, "n_frames", 1) > 1:
         raise DataError(f"{name}: got {image.n_frames} frames, allowed a still image")  # type: ignore[attr-defined]
-    if image.mode not in _MODES:
-        raise DataError(f"{name}: got pixel mode {image.mode}, allowed 8 bits a channel")
+    layouts = [str(part) for tile in getattr(image, "tile", []) for part in tile[3:]]
+    deep = any("16" in layout for layout in layouts)  # such a picture's mode is RGB all the same
+    if image.mode not in _MODES or deep:
+        found = "16 bits a channel" if deep else f"pixel mode {image.mode}"
+        raise DataError(f"{name}: got {found}, allowed 8 bits a channel")
 
 
 @contextmanager
@@ -90,11 +95,15 @@ def opened(source: Picture | BinaryIO, name: str, min_side: int) -> Iterator[Ima
 
 
 def _pixels(image: Image.Image, mode: str) -> np.ndarray:
+    """Upright, uint8 [H,W] or [H,W,3]; what is transparent shows white, not the colours hidden there."""
+    if mode == "RGB" and image.has_transparency_data:
+        clear = ImageOps.exif_transpose(image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return np.asarray(ImageOps.exif_transpose(image).convert(mode), np.uint8)
 
 
 def load_image(path: Picture, *, min_side: int = MIN_SIDE) -> np.ndarray:
-    """Read a PNG, JPEG or WebP file, upright by its EXIF orientation, as float32 [3,H,W] in [0,1].
+    """Read a PNG, JPEG or WebP file, upright by its EXIF orientation and on white, as float32 [3,H,W] in [0,1].
 
     Args:
         path: the file, or a file inside another one.
@@ -129,8 +138,8 @@ def image_size(path: Picture, *, min_side: int = MIN_SIDE) -> tuple[int, int]:
     """(height, width) from the header alone, as `load_image` would turn it; errors as `load_image`."""
     with opened(path, picture_name(path), min_side) as image:
         width, height = image.size
-        # Asking a PNG without an exif header for it would decode the whole picture.
-        tagged = image.format != "PNG" or "exif" in image.info
+        # Asking a PNG that says nothing of it in its header would decode the whole picture.
+        tagged = image.format != "PNG" or not _TAGS.isdisjoint(image.info)
         sideways = tagged and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (width, height) if sideways else (height, width)
 

@@ -92,12 +92,15 @@ def _convolve(values: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
     reach = kernel.size // 2
     padding = [(0, 0)] * values.ndim
     padding[axis] = (reach, reach)
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, padding), kernel.size, axis=axis)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, padding, mode="edge"), kernel.size, axis=axis)
     return (windows * kernel).sum(axis=-1)
 
 
 def blur_mask(mask: np.ndarray, *, size: int = 11, sigma: float | None = None) -> np.ndarray:
-    """Separable Gaussian blur with zero padding, float64 [...,H,W] in [0,1] (RefineAnything eq. 8)."""
+    """Separable Gaussian blur, float64 [...,H,W] in [0,1] (RefineAnything eq. 8).
+
+    The mask goes on beyond the image as it is at its edge: the image's edge is no edge of the region.
+    """
     kernel = gaussian_kernel(size, sigma=sigma)
     values = np.asarray(mask, np.float64)
     return np.clip(_convolve(_convolve(values, kernel, values.ndim - 2), kernel, values.ndim - 1), 0.0, 1.0)

@@ -6,7 +6,9 @@ an iteration uses is a pure function of its number, so a resumed run and any num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +20,9 @@ from burnish.data.records import Example
 from burnish.data.row_source import RowSource
 from burnish.data.seeding import permutation
 from burnish.data.synthetic import DrawnSource
+
+MAX_DOUBLINGS = 6
+"""How often evaluation looks among twice as many blocks of a mixture for rows that it has not seen."""
 
 
 @runtime_checkable
@@ -34,8 +39,8 @@ class Source(Protocol):
         """Number of indices of a split, a multiple of the block; None = unbounded."""
         ...
 
-    def repeats(self, split: str) -> frozenset[int]:
-        """Indices that only fill a block with repeated rows; evaluation skips them."""
+    def repeats(self, split: str) -> Container[int]:
+        """Indices that show a row for another time; evaluation skips them."""
         ...
 
     def example(self, split: str, index: int) -> Example:
@@ -87,12 +92,23 @@ class Mixture:
         check_split(split)
         return None
 
-    def repeats(self, split: str) -> frozenset[int]:
-        """Empty: finite sources inside start over."""
-        return frozenset()
+    def repeats(self, split: str) -> Container[int]:
+        """Indices at which a finite source has started over, or fills a block."""
+        return _Repeats(self, split)
 
     def place(self, split: str, index: int) -> tuple[int, int]:
         """(number of the source, index within it) of an index of the mixture."""
+        number, inner, _ = self.turn(split, index)
+        return number, inner
+
+    def repeated(self, split: str, index: int) -> bool:
+        """True if the row of an index came before, or fills a block of its source."""
+        number, inner, epoch = self.turn(split, index)
+        return epoch > 0 or inner in self._sources[number].repeats(split)
+
+    def turn(self, split: str, index: int) -> tuple[int, int, int]:
+        """`place`, and how often a finite source started over before."""
+        epoch = 0
         cycle, slot = divmod(index // self._block, len(self._pattern))
         number = self._pattern[slot]
         rank = cycle * self._pattern.count(number) + self._pattern[:slot].count(number)
@@ -101,12 +117,23 @@ class Mixture:
             epoch, position = divmod(rank, available // self._block)
             order = permutation(available // self._block, self._seed, "mixture-epoch", number, split, epoch)
             rank = int(order[position])
-        return number, rank * self._block + index % self._block
+        return number, rank * self._block + index % self._block, epoch
 
     def example(self, split: str, index: int) -> Example:
         """Example number `index` of the mixture."""
         number, inner = self.place(split, index)
         return self._sources[number].example(split, inner)
+
+
+@dataclass(frozen=True, eq=False)
+class _Repeats:
+    """The indices of a mixture, without end, at which a row is repeated."""
+
+    mixture: Mixture
+    split: str
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and self.mixture.repeated(self.split, index)
 
 
 Make = Callable[[SourceConfig, DataConfig, bool, Collection[str]], Source]
@@ -236,12 +263,15 @@ def eval_indices(source: Source, split: str, count: int, *, block: int, per_bloc
         block: indices a block.
         per_block: consecutive indices of a block that can share a batch.
     """
-    available = source.count(split)
-    skipped = source.repeats(split)
+    available, skipped = source.count(split), source.repeats(split)
     take = min(per_block, block)
     blocks = -(-count // take) if available is None else available // block
-    chosen: list[int] = []
-    for start in range(0, block if available is not None else take, take):
-        for number in range(blocks):
-            chosen += [number * block + r for r in range(start, min(block, start + take))]
-    return tuple(index for index in chosen if index not in skipped)[:count]
+    chosen: tuple[int, ...] = ()
+    for _ in range(1 if available is not None else MAX_DOUBLINGS):
+        starts, numbers = range(0, block, take), range(blocks)
+        every = (n * block + r for start in starts for n in numbers for r in range(start, min(block, start + take)))
+        chosen = tuple(islice((index for index in every if index not in skipped), count))
+        if len(chosen) == count:
+            break
+        blocks *= 2  # a mixture of finite sources, which start over
+    return chosen

@@ -133,16 +133,16 @@ class Learner(Trainer):
         self, plan: GroupPlan, group: Group, picked: range, tally: Tally, *, beta: float, first: bool, stale: bool
     ) -> torch.Tensor:
         """Summed loss of some rows over all their trained steps; rows that are not valid count 0."""
-        rows = rows_of(group, picked, device=self.device)
         span = slice(picked.start, picked.stop)
+        rows = rows_of(group, picked, device=self.device, valid=plan.valid[span])
         advantages = torch.from_numpy(plan.advantages[span].copy()).to(self.device)
         valid = torch.from_numpy(plan.valid[span].copy()).to(self.device)
         losses = []
         for place, step in enumerate(rows.steps):
             velocity, replayed = replay(self.policy, rows, place)
             ratio = self._ratio(rows, place, replayed)
-            if first:
-                tally.drifted(step, self._check_ratio(ratio, group, step))
+            if first and bool(valid.any()):
+                tally.drifted(step, self._check_ratio(ratio[valid], group, step))
             objective = clipped_objective(
                 ratio, advantages, clip_low=self.config.clip_low, clip_high=self.config.clip_high
             )

@@ -7,7 +7,7 @@ log-probability comes out bit for bit. Legend: B rows of a group, K trained step
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,13 +44,22 @@ class Rows:
     region: torch.Tensor | None
 
 
-def rows_of(group: Group, rows: range, *, device: torch.device) -> Rows:
+def rows_of(group: Group, rows: range, *, device: torch.device, valid: Sequence[bool] | np.ndarray = ()) -> Rows:
     """Stack rows of a group.
+
+    Args:
+        group: sampled.
+        rows: which of its trajectories.
+        device: the learner's.
+        valid: one a row, () = all are. A row that is not valid counts nothing, and what is not finite in it is 0:
+            no mask keeps NaN out of a gradient.
 
     Raises:
         ConfigError: a trained step has no noise (ODE, or eta 0), so it has no density to learn from.
     """
-    picked = [group.trajectories[i] for i in rows]
+    trajectories = [group.trajectories[i] for i in rows]
+    counted = valid if len(valid) else [True] * len(trajectories)
+    picked = [t if counts else _finite(t) for t, counts in zip(trajectories, counted, strict=True)]
     first = picked[0]
     if not all(float(std) > 0.0 for std in first.stds):
         raise ConfigError(f"trained steps {first.steps} of {group.example.id!r} have no noise: eta must be > 0")
@@ -69,6 +78,14 @@ def rows_of(group: Group, rows: range, *, device: torch.device) -> Rows:
         stds=tuple(float(std) for std in first.stds),
         region=region,
     )
+
+
+def _finite(trajectory: Trajectory) -> Trajectory:
+    """The trajectory itself where all of it is finite; else zeros in place of its numbers."""
+    names = [n for n in ("latents", "next_latents", "log_probs", "means") if getattr(trajectory, n) is not None]
+    if all(np.isfinite(getattr(trajectory, name)).all() for name in names):
+        return trajectory
+    return replace(trajectory, **{name: np.zeros_like(getattr(trajectory, name)) for name in names})
 
 
 def _stack(arrays: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:

@@ -6,6 +6,7 @@ from burnish.data.sources import Source, make_source
 from burnish.platform.config import Recipe
 from burnish.policies.families import FAMILIES
 from burnish.policies.focus import FocusedSource
+from burnish.policies.pieces import least_margin
 
 
 def recipe_source(recipe: Recipe, *, thorough: bool = False) -> Source:
@@ -19,7 +20,9 @@ def recipe_source(recipe: Recipe, *, thorough: bool = False) -> Source:
         DataError: rows that cannot be used, also those that lack what `needs` names.
     """
     source = make_source(recipe.data, thorough=thorough, needs=needs(recipe))
-    return FocusedSource(source, recipe.refiner) if recipe.data.crop == "focus" else source
+    if recipe.data.crop != "focus":
+        return source
+    return FocusedSource(source, recipe.refiner, min_margin=least_margin(recipe.refiner))
 
 
 def needs(recipe: Recipe) -> frozenset[str]:

@@ -290,7 +290,7 @@ def velocity_difference(one: Policy, other: Policy, example: Example) -> float:
     conditions = one.encode(example)
     picture = example.target if example.image is None else example.image
     latents = one.encode_image(torch.from_numpy(np.array(picture))[None], conditions).repeat(2, 1, 1)
-    arguments = (latents, torch.tensor([0.25, 1.0]), [conditions] * 2)
+    arguments = (latents, torch.tensor([0.25, 1.0], device=latents.device), [conditions] * 2)
     with torch.no_grad():
         return float((one.velocity(*arguments) - other.velocity(*arguments)).abs().max())
 

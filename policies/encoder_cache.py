@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from burnish.policies.digests import arrays_digest, base_digest
 
 Arrays = dict[str, np.ndarray]
+FORMAT = "2"
+"""Part of every key: another one where the same inputs are no longer encoded to the same arrays."""
 
 
 class EncoderCache:
@@ -35,7 +37,7 @@ class EncoderCache:
     def __init__(self, folder: Path, modules: Mapping[str, torch.nn.Module], settings: Mapping[str, str]) -> None:
         self._folder = folder
         self._modules = modules
-        self._settings = {**settings, "torch": torch.__version__}
+        self._settings = {**settings, "torch": torch.__version__, "format": FORMAT}
         self._owner: str | None = None
 
     def get(self, kind: str, text: str, images: Mapping[str, np.ndarray], make: Callable[[], Arrays]) -> Arrays:

@@ -6,6 +6,7 @@ one function, so that a model is trained on what it is later shown.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import Literal
 
@@ -83,13 +84,14 @@ def focus_view(example: Example, config: FocusConfig, *, box: Box, mask: np.ndar
     )
 
 
-def focused(example: Example, config: FocusConfig, *, box: Box | None = None) -> Example:
+def focused(example: Example, config: FocusConfig, *, box: Box | None = None, min_margin: int = 0) -> Example:
     """The focused view of an example and its target, `meta` in the view's pixels; one without a mask is taken whole.
 
     Args:
         example: a whole frame.
         config: the model's sizes, and the crop where `box` is None.
         box: the crop that the refiner chose.
+        min_margin: see `focus_box`.
     """
     known = next((a for a in (example.mask, example.image, example.target) if a is not None), None)
     if known is None:
@@ -98,7 +100,11 @@ def focused(example: Example, config: FocusConfig, *, box: Box | None = None) ->
     mask = example.mask
     if box is None:
         whole = (0, 0, width, height)
-        box = whole if mask is None else focus_box(mask_bbox(mask), config, height=height, width=width)
+        box = (
+            whole
+            if mask is None
+            else focus_box(mask_bbox(mask), config, height=height, width=width, min_margin=min_margin)
+        )
     mask = None if mask is None else cut(mask, box)
     view = focus_view(example, config, box=box, mask=mask)
     meta = {name: value for name, value in example.meta.items() if name not in _PIXEL_META}
@@ -113,24 +119,25 @@ class FocusedSource:
     Args:
         source: gives whole frames.
         config: the recipe's crop and sizes.
+        min_margin: of the refiner, source pixels (`pieces.least_margin`).
     """
 
-    def __init__(self, source: Source, config: FocusConfig) -> None:
+    def __init__(self, source: Source, config: FocusConfig, *, min_margin: int = 0) -> None:
         self.name = source.name
         self._source = source
-        self._config = config
+        self._config, self._min_margin = config, min_margin
 
     def count(self, split: str) -> int | None:
         """See `Source.count`."""
         return self._source.count(split)
 
-    def repeats(self, split: str) -> frozenset[int]:
+    def repeats(self, split: str) -> Container[int]:
         """See `Source.repeats`."""
         return self._source.repeats(split)
 
     def example(self, split: str, index: int) -> Example:
         """Example number `index`, focused."""
-        return focused(self._source.example(split, index), self._config)
+        return focused(self._source.example(split, index), self._config, min_margin=self._min_margin)
 
 
 def _fitted(image: np.ndarray, area: int, multiple: int, method: str) -> np.ndarray:

@@ -45,6 +45,11 @@ class Piece:
     view: Example
 
 
+def least_margin(config: RefinerConfig) -> int:
+    """Source pixels round a region within which paste-back comes to nothing: a crop has at least these."""
+    return blend_reach(config.dilate_size, config.blur_size) + 1
+
+
 class Focus:
     """Cuts regions out of a picture and pastes them back.
 
@@ -66,7 +71,8 @@ class Focus:
         pieces = []
         reach = blend_reach(self.config.dilate_size, self.config.blur_size)
         for index, region in enumerate(join_regions(regions, reach=reach)):
-            crop = focus_box(region.box, self.config, height=height, width=width, min_margin=reach + 1)
+            least = least_margin(self.config)
+            crop = focus_box(region.box, self.config, height=height, width=width, min_margin=least)
             keyed = replace(example, id=f"{example.id}#{index}" if index else example.id, target=None)
             pieces.append(Piece(region, crop, focus_view(keyed, self.config, box=crop, mask=region.within(crop))))
         return tuple(pieces)

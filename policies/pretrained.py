@@ -141,7 +141,7 @@ class PretrainedPolicy(ABC):
         return known[0][0], known[0][1]
 
     def _signed(self, images: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(images)).to(self.device, self.pipeline.vae.dtype) * 2.0 - 1.0
+        return (torch.from_numpy(np.array(images)).to(self.device) * 2.0 - 1.0).to(self.pipeline.vae.dtype)
 
     def _region(self, mask: torch.Tensor) -> torch.Tensor:
         """[N,C], 1 where any pixel under a latent is to be edited."""

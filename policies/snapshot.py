@@ -156,8 +156,17 @@ def captured_adapter(module: Any) -> Callable[[Path], None]:
 
 
 def load_adapter(module: Any, path: Path) -> None:
-    """Load an exported adapter onto a plain diffusers model, by diffusers' own loader."""
+    """Load an exported adapter onto a plain diffusers model, by diffusers' own loader, in float32 as it was trained.
+
+    The loader casts to the base's dtype; the adapter's digest is that of what was trained.
+    """
     module.load_lora_adapter(path, weight_name=ADAPTER_FILE, prefix="transformer", use_safetensors=True)
+    trained = load_file(path / ADAPTER_FILE)
+    for name, parameter in module.named_parameters():
+        head, lora, tail = name.partition(".lora_")
+        if lora:
+            side, _, kind = tail.split(".", 2)
+            parameter.data = trained[f"transformer.{head}.lora_{side}.{kind}"].float().to(parameter.device)
 
 
 def load_trained(module: Any, path: Path, *, whole: bool) -> None:

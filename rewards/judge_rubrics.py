@@ -104,8 +104,13 @@ class Rubric:
 
         Returns:
             NaN where nothing counts.
+
+        Raises:
+            MalformedReply: the judge gave no score for what counts.
         """
-        counted = [c for c in self.counting(kinds, criterion=criterion) if judgement.scores[c.name] is not None]
+        counted = self.counting(kinds, criterion=criterion)
+        if missing := [c.name for c in counted if judgement.scores[c.name] is None]:
+            raise MalformedReply(f"no score for {', '.join(missing)}, of which the example has a reference")
         points = math.fsum((judgement.scores[c.name] or 0.0) - c.lowest for c in counted)
         return points / math.fsum(c.highest - c.lowest for c in counted) if counted else math.nan
 

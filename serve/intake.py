@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from burnish.data.crops import check_box
 from burnish.data.errors import DataError, Problem
+from burnish.data.images import decode_image
 from burnish.data.pictures import Channel, Picture, read_mask, read_picture
 from burnish.data.records import MAX_REFERENCES, REFERENCE_KINDS, Example, Reference
 from burnish.data.regions import Region, region_of
@@ -163,15 +164,18 @@ def make_job(upload: Upload) -> Job:
             problems.extend(error.problems or [_problem(name, error.message)])
             return None
 
-    def picture(name: str, payload: bytes, least: int = 16) -> Picture | None:
-        return tried(name, lambda: read_picture(_bounded(payload, name), name=name, min_side=least))
+    def picture(name: str, payload: bytes) -> Picture | None:
+        return tried(name, lambda: read_picture(_bounded(payload, name), name=name))
+
+    def shown(name: str, payload: bytes) -> np.ndarray | None:
+        return tried(name, lambda: decode_image(_bounded(payload, name), name=name, min_side=1))
 
     image = picture("image", upload.image)
     masks = [
         (name, tried(name, lambda n=name, p=payload: read_mask(_bounded(p, n), name=n, channel=upload.mask_channel)))
         for name, payload in upload.masks
     ]
-    references = [(kind, picture(name, payload, 1)) for name, kind, payload in upload.references]
+    references = [(kind, shown(name, payload)) for name, kind, payload in upload.references]
     problems += _too_many(upload)
     if image is None:
         raise invalid(*problems)
@@ -181,8 +185,8 @@ def make_job(upload: Upload) -> Job:
     problems += _too_much(upload, height * width)
     if problems:
         raise invalid(*problems)
-    shown = tuple(Reference(kind, p.pixels) for kind, p in references if p is not None)
-    example = Example(EXAMPLE_ID, upload.options.instruction, image.pixels, None, shown)
+    seen = tuple(Reference(kind, pixels) for kind, pixels in references if pixels is not None)
+    example = Example(EXAMPLE_ID, upload.options.instruction, image.pixels, None, seen)
     return Job(upload.options, image, example, tuple(r for r in regions if r is not None))
 
 

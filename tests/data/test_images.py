@@ -1,8 +1,11 @@
 import hashlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from burnish.data import images
 from burnish.data.errors import DataError
@@ -98,6 +101,41 @@ def test_sixteen_bits_a_channel_are_refused(tmp_path):
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match="8 bits"):
         images.load_image(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_sixteen_bits_of_colour_are_refused_though_pillow_calls_them_rgb(tmp_path, channels):
+    count = {2: 3, 6: 4}[channels]
+    header = struct.pack(">IIBBBBB", 20, 20, 16, channels, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(20 * 2 * count)) * 20)
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(DataError, match="16 bits a channel, allowed 8 bits"):
+        images.load_image(tmp_path / "deep.png")
+
+
+def test_what_is_transparent_shows_white_and_not_its_hidden_colour(tmp_path):
+    logo = np.zeros((20, 20, 4), np.uint8)
+    logo[5:10, 5:10, 3] = 255
+    Image.fromarray(logo).save(tmp_path / "logo.png")
+    found = images.load_image(tmp_path / "logo.png")
+    assert (found[:, 5:10, 5:10] == 0.0).all() and (found[:, :5] == 1.0).all()
+
+
+@pytest.mark.parametrize("where", ["exif", "xmp"])
+def test_the_header_says_the_size_that_the_pixels_have(tmp_path, where):
+    image, info = Image.fromarray(np.zeros((40, 64, 3), np.uint8)), PngInfo()
+    if where == "xmp":
+        info.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+        image.save(tmp_path / "turned.png", pnginfo=info)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(tmp_path / "turned.png", exif=exif)
+    assert (
+        images.image_size(tmp_path / "turned.png") == images.load_image(tmp_path / "turned.png").shape[1:] == (64, 40)
+    )
 
 
 def test_bytes_are_decoded_under_the_same_limits(tmp_path):

@@ -100,3 +100,9 @@ def test_grid_refuses_what_it_cannot_divide():
         masks.mask_to_grid(np.ones((1, 9, 8)), patch=4)
     with pytest.raises(DataError, match="mean or max"):
         masks.mask_to_grid(np.ones((1, 8, 8)), patch=4, reduce="min")
+
+
+def test_the_images_edge_is_no_edge_of_the_region():
+    assert (masks.blend_mask(np.ones((1, 40, 30), np.float32)) == 1.0).all()
+    corner = masks.blend_mask(masks.box_mask((0, 0, 20, 20), height=60, width=60))[0]
+    assert (corner[:10, :10] == 1.0).all() and corner[-1, -1] == 0.0

@@ -121,6 +121,16 @@ def test_evaluation_spreads_over_blocks_and_skips_repeats():
     assert finite[:6] == (0, 1, 2, 3, 8, 9)
 
 
+@pytest.mark.parametrize("others", [1, 0])
+def test_evaluation_of_a_mixture_shows_no_row_twice(others):
+    drawn = tuple(make_source(DataConfig(sources=(SourceConfig(kind="text"),))) for _ in range(others))
+    sources = (FiniteSource(), FiniteSource(), *drawn)
+    mixture = Mixture(sources, weights=(1.0,) * len(sources), block=8, seed=0)
+    places = [mixture.place("heldout", i) for i in eval_indices(mixture, "heldout", 40, block=8)]
+    assert len(places) == len(set(places)) == (40 if others else 26)
+    assert {inner for number, inner in places if number == 0} <= set(range(13))
+
+
 def test_a_folder_and_a_manifest_are_made_from_paths(tmp_path):
     for number in range(4):
         save_png(tmp_path / f"{number}.png", np.full((3, 30, 30), number / 4, np.float32))

@@ -114,6 +114,24 @@ def test_a_sample_that_is_not_valid_changes_nothing(fakes, make_learner, groups)
     assert gradients(learners[0]).tobytes() == gradients(learners[1]).tobytes()
 
 
+@pytest.mark.parametrize("name", ["latents", "next_latents", "log_probs"])
+def test_what_is_not_finite_in_a_sample_that_is_not_valid_changes_nothing(fakes, make_learner, groups, name):
+    valid = np.array([True, True, False, True])
+    plan = UpdatePlan(0, tuple(replace(p, valid=valid) for p in fakes.plan(groups).groups))
+    broken = [
+        replace(g, trajectories=tuple(nan_of(t, name) if i == 2 else t for i, t in enumerate(g.trajectories)))
+        for g in groups
+    ]
+    learners = [make_learner(num_micro=2, updates_per_iteration=1) for _ in range(2)]
+    metrics = [learner.update(plan, *given) for learner, given in zip(learners, (groups, broken), strict=True)]
+    assert metrics[0] == metrics[1]
+    assert gradients(learners[0]).tobytes() == gradients(learners[1]).tobytes()
+
+
+def nan_of(trajectory, name):
+    return replace(trajectory, **{name: np.full_like(getattr(trajectory, name), np.nan)})
+
+
 def test_a_minibatch_without_a_valid_sample_takes_no_step(fakes, make_learner, groups):
     nobody = tuple(replace(p, valid=np.zeros(4, bool)) for p in fakes.plan(groups).groups)
     learner = make_learner()

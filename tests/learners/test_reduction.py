@@ -6,7 +6,7 @@ import torch
 from burnish.data.errors import ConfigError
 from burnish.learners.engine import EngineConfig
 from burnish.learners.optimizer import OptimizerConfig
-from burnish.learners.reduction import TreeReduction, give
+from burnish.learners.reduction import TreeReduction, surrogate_loss
 from burnish.learners.torch_engine import TorchEngine
 
 LEAVES = torch.tensor([1.0, 1e8, -1e8, 1.0, 3.0, -2e8, 2e8, 5.0])
@@ -69,7 +69,7 @@ def test_a_parameter_that_no_loss_reaches_gets_zeros_and_the_next_update_starts_
 
 def test_what_is_given_arrives_exactly():
     parameter, gradient = torch.nn.Parameter(torch.tensor([1e-3, 3e7])), torch.tensor([1e-30, -7.7])
-    give([gradient], [parameter], share=4.0).backward()
+    surrogate_loss([gradient], [parameter], share=4.0).backward()
     assert parameter.grad is not None and torch.equal(parameter.grad, 4.0 * gradient)
 
 

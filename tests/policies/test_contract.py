@@ -15,12 +15,13 @@ import torch
 
 from burnish.data.errors import DataError
 from burnish.data.records import SamplerSpec
+from burnish.platform.learning import velocity_difference
 from burnish.policies.digests import base_digest
 from burnish.policies.families import FAMILIES
 from burnish.policies.lora import AdapterConfig, add_adapter, add_reference, reference_active, trainable
 from burnish.policies.protocol import HasGuidance, HasSchedule, Policy
 from burnish.policies.sampling import integrate
-from burnish.policies.snapshot import load_adapter, load_base, save_adapter, save_base
+from burnish.policies.snapshot import adapted_digest, load_adapter, load_base, save_adapter, save_base
 from burnish.policies.steps import transition
 
 NAMES = ("kontext", "flux2", "qwen2509", "qwen2511")
@@ -200,6 +201,20 @@ def test_the_exported_adapter_works_in_the_stock_pipeline(
     stock.pipeline.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors", use_safetensors=True)
     torch.testing.assert_close(stock.velocity(latents, sigma, [conditions]).detach(), wanted, atol=1e-5, rtol=0)
     assert float((wanted - bare).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loaded_adapter_is_the_one_that_was_trained_to_the_byte(
+    tiny_models: Path, pipelines: Any, name: str, dtype: str, tmp_path: Path
+) -> None:
+    policy = adapted(pipelines.policy_of(tiny_models, name, dtype=dtype))
+    (tmp_path / "base").mkdir()
+    save_base(policy, tmp_path / "base")
+    save_adapter(policy.module, tmp_path / "adapter")
+    plain = load_base(tmp_path / "base")
+    load_adapter(plain.module, tmp_path / "adapter")
+    assert adapted_digest(plain.module) == adapted_digest(policy.module)
+    assert velocity_difference(policy, plain, pipelines.example_of(1)) == 0.0
 
 
 def test_a_base_names_the_pipeline_and_is_refused_once_that_changed(

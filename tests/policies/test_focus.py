@@ -7,8 +7,8 @@ import pytest
 
 from burnish.data.masks import mask_bbox
 from burnish.data.records import Reference, SamplerSpec
-from burnish.policies.focus import FocusConfig, focus_box, focused
-from burnish.policies.pieces import RefinerConfig
+from burnish.policies.focus import FocusConfig, FocusedSource, focus_box, focused
+from burnish.policies.pieces import RefinerConfig, least_margin
 from burnish.policies.refiner import Refiner
 
 
@@ -36,10 +36,23 @@ def wide(example):
     return replace(one, **cut | {"mask": mask}, references=(Reference("detail", one.target[:, :33, :47].copy()),))
 
 
-def test_the_view_is_what_the_refiner_encodes(policy, wide):
-    watched, config = Watched(policy), RefinerConfig(margin=2.0)
+class Only:
+    """A source of one example."""
+
+    name = "only"
+
+    def __init__(self, example):
+        self._example = example
+
+    def example(self, split, index):
+        return self._example
+
+
+@pytest.mark.parametrize("margin", [2.0, 0.1])
+def test_the_view_is_what_the_refiner_encodes(policy, wide, margin):
+    watched, config = Watched(policy), RefinerConfig(margin=margin)
     Refiner(watched, SamplerSpec("ode", 1), config).refine(wide)
-    view = focused(wide, FocusConfig(margin=2.0))
+    view = FocusedSource(Only(wide), config, min_margin=least_margin(config)).example("dev", 0)
     np.testing.assert_array_equal(view.image, watched.seen[0].image)
     np.testing.assert_array_equal(view.mask, watched.seen[0].mask)
     np.testing.assert_array_equal(view.references[0].image, watched.seen[0].references[0].image)

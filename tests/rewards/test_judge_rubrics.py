@@ -67,8 +67,6 @@ def test_a_list_in_prose_is_found_by_its_brackets(worked):
         (TEXT, text("10"), 1.0),
         (TEXT, text("12.5/10"), 1.0),
         (SIX, six(8, 6, 4, 2, 10, 6), 0.6),
-        (SIX, six(8, 6, -1, -1, -1, 4), 0.6),
-        (SIX, six(8, 11, -1, -1, -1, -4), 0.6),
         (FIVE, five(5, 5, 5, 5, 5), 1.0),
         (FIVE, five(1, 2, 3, 4, 2.5), 0.375),
         (FIVE, five(0, 9, 3, 3, 3), 0.5),
@@ -118,6 +116,11 @@ def test_what_stands_around_the_object_and_raw_newlines_in_it_do_no_harm():
     assert OVERALL.parse(reply).total == 25
 
 
+@pytest.mark.parametrize("reply", [six(8, 6, -1, -1, -1, 4), six(8, 11, -1, -1, -1, -4)])
+def test_references_that_are_absent_do_not_count(reply):
+    assert SIX.value(SIX.parse(reply), kinds=("detail",)) == pytest.approx(0.6)
+
+
 def test_a_criterion_without_its_reference_never_counts():
     judgement = SIX.parse(six(8, 6, 0, 0, 0, 4))
     assert SIX.value(judgement, kinds=("detail",)) == pytest.approx(0.6)
@@ -137,9 +140,12 @@ def test_one_criterion_can_be_the_reward(rubric, reply, criterion, value):
     assert rubric.value(rubric.parse(reply), kinds=KINDS, criterion=criterion) == pytest.approx(value)
 
 
-def test_a_criterion_that_the_judge_calls_absent_is_missing():
+def test_a_criterion_that_the_judge_calls_absent_is_malformed_where_it_counts():
     judgement = SIX.parse(six(8, 6, -1, 2, 1, 4))
-    assert math.isnan(SIX.value(judgement, kinds=KINDS, criterion="style_consistency"))
+    for criterion in ("style_consistency", ""):
+        with pytest.raises(MalformedReply, match="no score for style_consistency"):
+            SIX.value(judgement, kinds=KINDS, criterion=criterion)
+    assert SIX.value(judgement, kinds=set(KINDS) - {"style"}) == pytest.approx((8 + 6 + 2 + 1 + 4) / 50)
     assert math.isnan(replace(judgement, scores={"a": None}).average)
 
 
