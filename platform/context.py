@@ -42,9 +42,10 @@ def settled(ledger: Ledger) -> Iterator[None]:
     """
     try:
         yield
-    except (GangLost, Interrupted) as error:
-        if isinstance(error, Interrupted):
-            ledger.settle()
+    except GangLost:
+        raise
+    except Interrupted:
+        ledger.settle()
         raise
     except Exception:
         with suppress(BurnishError):  # the first trouble is the one to tell
