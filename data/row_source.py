@@ -56,6 +56,9 @@ class RowSource:
         laid = {split: _lay_out(dealt, block, by_box) for split, dealt in _deal(rows).items()}
         self._rows = {split: filled for split, (filled, _) in laid.items()}
         self._repeats = {split: repeated for split, (_, repeated) in laid.items()}
+        for split in ("dev", "heldout"):
+            blind = (index for index, row in enumerate(self._rows[split]) if row.target is None)
+            self._repeats[split] |= frozenset(blind)
         self._path = path
         self.name = name
 
@@ -71,7 +74,7 @@ class RowSource:
         return len(self._rows[split])
 
     def repeats(self, split: str) -> frozenset[int]:
-        """Indices that repeat a row to fill a block."""
+        """Indices that repeat a row to fill a block; in dev and held-out also rows without a target."""
         check_split(split)
         return self._repeats[split]
 

@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def repeats(self, split: str) -> Container[int]:
-        """Indices that show a row for another time; evaluation skips them."""
+        """Indices that evaluation skips: a row for another time, or one without a target."""
         ...
 
     def example(self, split: str, index: int) -> Example:

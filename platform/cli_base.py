@@ -9,7 +9,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from burnish.data.errors import BurnishError, ConfigError, Problem
+from burnish.data.errors import BurnishError, ConfigError, InfrastructureError, Problem
 from burnish.platform.console import report_error
 from burnish.platform.overrides import Override
 
@@ -30,6 +30,11 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
             code = command(*args, **kwargs) or 0
         except BurnishError as error:
             code = report_error(error, json_lines=bool(kwargs.get("as_json")))
+        except BrokenPipeError:  # whoever read our output has enough of it
+            raise
+        except OSError as error:
+            wrong = InfrastructureError(f"{type(error).__name__}: {error}")
+            code = report_error(wrong, json_lines=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             code = INTERRUPTED
         raise typer.Exit(code)

@@ -73,7 +73,8 @@ class RayExecutor:
 
     def attempt(self, role: str, method: str, *args: Any, worker: int = 0) -> Handle:
         """Send a call to one actor once; its failure is the caller's."""
-        call = Call(role, method, args, 1, self._crews[role].slots[worker], attempt=True)
+        slots = self._crews[role].slots
+        call = Call(role, method, args, 1, slots[worker % len(slots)], attempt=True)
         self._send(call)
         return Part(call, 0)
 

@@ -25,8 +25,7 @@ from burnish.platform.examples import recipe_source
 from burnish.platform.executor import Role
 from burnish.platform.local import LocalExecutor
 from burnish.platform.manifest import load_verified
-from burnish.platform.resume import CONFIG
-from burnish.platform.runs import Run
+from burnish.platform.runs import CONFIG, Run
 from burnish.platform.start_from import BASE
 from burnish.platform.trainer_state import read_state
 from burnish.platform.workers import RolloutWorker
@@ -86,21 +85,24 @@ def choose_policy(run: Run, name: str | None) -> Chosen:
     if not base.is_dir():
         raise ConfigError("no policy yet", [Problem("RUN", run.id, "a run that finished its sft stage")])
     load_verified(base)
-    wanted = _commit_name(commits, name)
-    found = {path.name: path for path in commits}
+    recipe, found = load_recipe(str(run.path / CONFIG)), {path.name: path for path in commits}
+    wanted = _commit_name(commits, name, recipe.guard.rollback_commit)
     if wanted != BASE and wanted not in found:
         raise ConfigError("no such checkpoint", [Problem("--checkpoint", wanted, ", ".join([BASE, *found]))])
     if wanted != BASE:
         load_verified(found[wanted])
-    return Chosen(run, load_recipe(str(run.path / CONFIG)), base, found.get(wanted))
+    return Chosen(run, recipe, base, found.get(wanted))
 
 
-def _commit_name(commits: list[Path], name: str | None) -> str:
+def _commit_name(commits: list[Path], name: str | None, rollback: str) -> str:
+    """What a name means; no name is the stage's result, see `Keeper.result`."""
     if name not in (None, "last", "best") or not commits:
         return name or BASE
     load_verified(commits[-1])
     state = json.loads((commits[-1] / "state.json").read_text())
     rolled_back = name is None and state["notes"].get("ended") == "rollback"
+    if rolled_back and rollback in {path.name for path in commits}:
+        return rollback
     return str(state["best"] or "best") if name == "best" or rolled_back else commits[-1].name
 
 

@@ -123,7 +123,7 @@ def _phases(recipe: Recipe, policy: Any, conditions: Conditions, weights: int) -
             memory = weights + lifted + 4 * numbers + cost.bytes
             found.append(Phase("sampling", memory, flops, grpo.iterations, recipe.rollouts.workers))
             cost = _update(recipe, policy, conditions, checkpointing)
-        flops = cost.flops * samples * grpo.sampler.num_train_steps * update.updates_per_iteration
+        flops = cost.flops * samples * grpo.sampler.num_train_steps * update.epochs
         copies = update.ema.enabled + (whole and update.kl.beta > 0.0)
         memory = weights + lifted + numbers * (ADAM_BYTES + 4 * copies) + cost.bytes
         found.append(Phase("update", memory, flops // update.micro_batch, grpo.iterations, recipe.learners.ranks))

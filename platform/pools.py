@@ -59,7 +59,6 @@ class Pools:
         self._named = {reward: pool for pool in pools for reward in pool.rewards}
         self._homes: dict[str, str] = {}
         self._like: dict[str, PoolConfig | None] = {}
-        self._sizes = {role_name(pool): make_role(role_name(pool), pool).count for pool in (None, *pools)}
         self._started, self._beside = set(started), set[str]()
         self._numbers = count(1)
         self._orders: dict[RubricVersion, list[tuple[str, RewardOrder]]] = {}
@@ -106,15 +105,10 @@ class Pools:
         role = self._make_role(f"{MAIN}+{next(self._numbers)}", pool)
         self._executor.start(role)
         self._beside.add(role.name)
-        self._sizes[role.name] = role.count
         self._like[spec.name] = pool
         return role.name, [
             self._executor.attempt(role.name, "prepare", (spec,), worker=rank) for rank in range(role.count)
         ]
-
-    def size(self, role: str) -> int:
-        """How many workers a role has."""
-        return self._sizes[role]
 
     def settle(self, spec: RewardSpec, role: str) -> None:
         """From now on the reward is scored by that role."""

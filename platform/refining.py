@@ -17,7 +17,7 @@ from burnish.data.errors import ConfigError, Problem, RefusedError
 from burnish.data.images import load_image, load_mask, to_uint8
 from burnish.data.masks import box_mask
 from burnish.data.paste import alpha_uint8
-from burnish.data.pictures import Picture, write_picture
+from burnish.data.pictures import Picture, load_picture, write_picture
 from burnish.data.records import Example, Reference, SamplerSpec
 from burnish.platform.commands import choose_policy
 from burnish.platform.manifest import load_verified
@@ -160,11 +160,13 @@ def _png(image: np.ndarray) -> bytes:
 def _check_output(output: Path) -> None:
     if output.suffix.lower() != ".png":
         raise ConfigError("option refused", [Problem("--output", str(output), "a path that ends in .png")])
+    if not output.absolute().parent.is_dir():
+        raise ConfigError("option refused", [Problem("--output", str(output), "a file in a directory that is there")])
 
 
 def _prove(output: Path, like: Picture, outside: np.ndarray) -> Proof:
     """Read the file and count what differs from the input, outside and elsewhere."""
-    different = (to_uint8(load_image(output)) != to_uint8(like.pixels)).any(axis=0)
+    different = (to_uint8(load_picture(output).pixels) != to_uint8(like.pixels)).any(axis=0)
     moved = int(np.count_nonzero(different & outside))
     if moved:
         raise RefusedError(f"{moved} pixels outside the blended mask moved; {output} is not to be used")

@@ -14,8 +14,7 @@ from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.platform.config import load_recipe
 from burnish.platform.exporting import Exported
 from burnish.platform.mlflow_sink import MAX_TAG, MlflowSink, TrackingConfig
-from burnish.platform.resume import CONFIG
-from burnish.platform.runs import Run
+from burnish.platform.runs import CONFIG, Run
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 

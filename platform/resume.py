@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from burnish.data.errors import ConfigError, Problem
 from burnish.platform.config import Recipe, check_resume, load_recipe
 from burnish.platform.options import TrainOptions
 from burnish.platform.overrides import Override
 from burnish.platform.restoring import newest_unfinished, restore
-from burnish.platform.runs import Run, RunStore, check_run_id
+from burnish.platform.runs import CONFIG, Run, RunStore, check_run_id
 
 DEFAULT_RECIPE = "tiny"
-CONFIG = "config.yaml"
 
 
 def choose(
@@ -66,14 +64,16 @@ def _wanted(
 ) -> Run | None:
     if resume is None:
         return None
-    typed = load_recipe(recipe or DEFAULT_RECIPE, overrides)
-    mirrored = typed.checkpoints if typed.checkpoints.mirror is not None else None
-    if resume != "auto":
-        here = (store.root / check_run_id(resume)).exists()
-        return (None if here or mirrored is None else restore(mirrored, store, resume)) or store.open(resume)
-    name = typed.name if recipe else None
-    run = store.latest_unfinished(name, seed)
-    if run is not None and Path(run.path / CONFIG).is_file():
+    name = load_recipe(recipe, overrides).name if recipe else None
+    if resume == "auto":
+        run = store.latest_unfinished(name, seed)
+    else:
+        run = store.open(resume) if (store.root / check_run_id(resume)).exists() else None
+    if run is not None:
         return run
+    typed = load_recipe(recipe or DEFAULT_RECIPE, overrides).checkpoints
+    mirrored = typed if typed.mirror is not None else None
+    if resume != "auto":
+        return (None if mirrored is None else restore(mirrored, store, resume)) or store.open(resume)
     known = None if mirrored is None else newest_unfinished(mirrored, name, seed)
     return None if known is None or mirrored is None else restore(mirrored, store, known)

@@ -220,7 +220,11 @@ def read_events(path: Path) -> list[RubricState]:
 
 
 def _lines(path: Path) -> Iterable[Mapping[str, Any]]:
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("cannot read the events", [Problem(str(path), str(error), "UTF-8 text")]) from None
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             entry = json.loads(line)
         except ValueError:

@@ -72,7 +72,8 @@ def open_swaps(
         states.append(first_state(config, held))
         ledger.rubric_event(states[0])
     _same_rewards(log, ledger.iteration, held)
-    if _plain(states[0].config) != _plain(config):
+    asked = [state for state in states if state.action in (START, "resume")][-1]
+    if _plain(asked.config) != _plain(config):
         _resumed_otherwise(log, config, ledger=ledger, pools=pools, held=held)
     changed(log.at(ledger.iteration))
     replay = read_events(directory / EVENTS) if (directory / EVENTS).is_file() else []
@@ -124,8 +125,6 @@ def _resumed_otherwise(
     log: RubricLog, config: RubricConfig, *, ledger: Ledger, pools: Pools, held: dict[str, str]
 ) -> None:
     """A resume was allowed to change the recipe's rewards: that is a change like any other, from here on."""
-    if any(_plain(state.config) == _plain(config) for state in log.states if state.action == "resume"):
-        return
     held |= pools.begin(config.rewards)
     plain = RubricConfig(rewards=config.rewards, aggregation=config.aggregation)
     digests = {spec.name: held[identity(spec)] for spec in plain.rewards}

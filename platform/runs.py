@@ -23,6 +23,8 @@ from burnish.data.errors import ConfigError, InfrastructureError, Problem
 from burnish.platform.locks import RunLock, RunLockedError
 
 FORMAT_VERSION = 1
+CONFIG = "config.yaml"
+"""The run's recipe, written last of what a new run is made of."""
 PINS = "pins.json"
 STATUSES = ("running", "done", "failed", "interrupted", "paused")
 MAX_ID = 64
@@ -180,7 +182,8 @@ class RunStore:
         """The newest run that is not done and that no live driver holds, for `--resume auto`; None if there is none."""
         for info in reversed(self.infos()):
             fits = recipe in (None, info.recipe) and seed in (None, info.seed)
-            if fits and info.status != "done" and not self.open(info.id).lock().held_elsewhere():
+            whole = (self.root / info.id / CONFIG).is_file()  # else it never began
+            if fits and whole and info.status != "done" and not self.open(info.id).lock().held_elsewhere():
                 return self.open(info.id)
         return None
 

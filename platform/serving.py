@@ -19,8 +19,7 @@ from burnish.data.sources import make_source
 from burnish.platform.commands import choose_policy
 from burnish.platform.config import load_recipe
 from burnish.platform.manifest import load_verified
-from burnish.platform.resume import CONFIG
-from burnish.platform.runs import Run, RunStore
+from burnish.platform.runs import CONFIG, Run, RunStore
 from burnish.platform.start_from import BASE
 from burnish.policies.refiner import load_refiner, read_snapshot
 from burnish.policies.snapshot import ADAPTER_FILE, WEIGHTS_FILE, adapted_digest

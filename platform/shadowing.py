@@ -50,7 +50,7 @@ class Shadows:
         """Have an iteration's groups scored by every shadow of its state."""
         for shadow in state.shadows:
             role, order = self._pools.shadow_order(state, shadow)
-            size = self._pools.size(role)
+            size = self._executor.sizes()[role]
             handles = [
                 self._executor.attempt(role, "score", group, order, worker=i % size)
                 for i, (group, _) in enumerate(groups)

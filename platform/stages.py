@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from burnish.data.errors import ConfigError, InfrastructureError, Problem, RefusedError
+from burnish.data.errors import InfrastructureError, RefusedError
 from burnish.platform.config import Recipe
 from burnish.platform.context import Context, Interrupted, StageResult, settled
 from burnish.platform.fine_tuning import SFT_BLOCK, FineTuning, fine_tune
@@ -20,6 +20,7 @@ from burnish.platform.manifest import load_verified
 from burnish.platform.roles import learner_role
 from burnish.platform.rubric_log import START, RubricState
 from burnish.platform.rubric_start import open_swaps
+from burnish.platform.start_from import check_fine_tuned
 from burnish.platform.swaps import Swaps
 from burnish.platform.sync import deliver
 from burnish.platform.watch import Watch
@@ -187,14 +188,8 @@ def _open_swaps(context: Context, ledger: Ledger) -> Swaps:
 
 
 def _fresh_base(context: Context) -> None:
-    """Untrained weights as the base: only for a run that was never asked to fine-tune.
-
-    Raises:
-        ConfigError: the run's fine-tuning is unfinished.
-    """
-    if context.ledger("sft").checkpoints.is_dir():
-        problem = Problem("--stages", "grpo", "sft,grpo", "this run's fine-tuning is not finished")
-        raise ConfigError("there is no base to improve", [problem])
+    """Untrained weights as the base: only for a run that was never asked to fine-tune; see `check_fine_tuned`."""
+    check_fine_tuned(context.run)
     (written,) = context.executor.gang("learner", "write_base", context.run.path)
     context.executor.get(written)
 

@@ -57,3 +57,14 @@ def _check_shape(base: Path, recipe: Recipe) -> None:
     if names:
         problems = [Problem(f"policy: {n}", str(got.get(n)), str(has.get(n)), "as the base has it") for n in names]
         raise ConfigError("the recipe's policy is not the base's", problems)
+
+
+def check_fine_tuned(run: Run) -> None:
+    """GRPO alone goes on from a base, or from the start where the run never fine-tuned.
+
+    Raises:
+        ConfigError: the run's fine-tuning is unfinished.
+    """
+    if not (run.path / BASE).is_dir() and (run.path / "stages" / "sft" / "checkpoints").is_dir():
+        problem = Problem("--stages", "grpo", "sft,grpo", "this run's fine-tuning is not finished")
+        raise ConfigError("there is no base to improve", [problem])

@@ -27,12 +27,12 @@ from burnish.platform.mlflow_sink import MAX_PARAM
 from burnish.platform.options import TrainOptions
 from burnish.platform.placement import executor
 from burnish.platform.pools import Pools
-from burnish.platform.resume import CONFIG
 from burnish.platform.roles import learner_role, reward_role, reward_roles, roles
+from burnish.platform.rubric_log import read_events
 from burnish.platform.rubric_start import EVENTS, keep_events
-from burnish.platform.runs import Run, RunStore, write_text
+from burnish.platform.runs import CONFIG, Run, RunStore, write_text
 from burnish.platform.stages import STAGES
-from burnish.platform.start_from import check_base, copy_base
+from burnish.platform.start_from import check_base, check_fine_tuned, copy_base
 from burnish.platform.summary import closing_lines, write_summary
 from burnish.platform.tracking import open_tracker
 from burnish.platform.validation import flatten
@@ -55,6 +55,8 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     run = _open(recipe, options, console)
     mirrored = partial(open_mirror, recipe.checkpoints, run, console.line)
     with run.lock(), _interrupts() as interrupted, closing(mirrored()) as mirror:
+        if options.resume is not None:
+            _note_changes(run, recipe, options, console)
         run.start()
         tracker = open_tracker(recipe.tracking, run, params=_params(recipe, options))
         status, report = "failed", run.path / "report.html"
@@ -120,14 +122,15 @@ def _stage(context: Context, name: str, seed: int) -> StageResult:
 
 def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
     """The run to go on with, or a new one with its recipe written down."""
-    store, versions = RunStore(options.runs_dir), environment_versions()
+    store = RunStore(options.runs_dir)
     if options.resume is not None:
-        run = store.open(options.resume)
-        return _resumed(run, recipe, options, version_changes(run.info.versions, versions), console)
+        return store.open(options.resume)
+    if options.events is not None:
+        read_events(options.events)
     origin = None if options.start_from is None else store.open(options.start_from)
     if origin is not None:
         check_base(origin, recipe)
-    run = store.create(recipe.name, options.seed, config_digest=config_digest(recipe), versions=versions)
+    run = store.create(recipe.name, options.seed, config_digest=config_digest(recipe), versions=environment_versions())
     run.update(stages=list(options.stages or recipe.stages))
     if origin is not None:
         copy_base(origin, run)
@@ -139,8 +142,15 @@ def _open(recipe: Recipe, options: TrainOptions, console: Console) -> Run:
     return run
 
 
-def _resumed(run: Run, recipe: Recipe, options: TrainOptions, changes: list[str], console: Console) -> Run:
-    """A run to go on with; what differs from its start, machine or recipe, is written down with it."""
+def _note_changes(run: Run, recipe: Recipe, options: TrainOptions, console: Console) -> None:
+    """Write down what differs from the run's start: machine, recipe, stages. Its lock is held: nobody else drives it.
+
+    Raises:
+        ConfigError: stages that cannot go on from what the run has.
+    """
+    if options.stages is not None and "sft" not in options.stages:
+        check_fine_tuned(run)
+    changes = version_changes(run.info.versions, environment_versions())
     for change in changes:
         console.line(f"this machine differs from the run's, so its bytes may: {change}")
     digest = config_digest(recipe)
@@ -149,7 +159,6 @@ def _resumed(run: Run, recipe: Recipe, options: TrainOptions, changes: list[str]
     write_text(run.path / CONFIG, resolved_yaml(recipe))
     if options.stages is not None:
         run.update(stages=list(options.stages))
-    return run
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from burnish.data.images import save_png, sha256_file
 from burnish.data.readers import read_rows
 from burnish.data.row_source import RowSource
 from burnish.data.seeding import generator
+from burnish.data.sources import eval_indices
 
 
 def read(path, **how):
@@ -68,6 +69,15 @@ def test_blocks_hold_one_geometry_and_repeats_are_named(write):
     assert [len(set(boxes[i : i + 4])) for i in (0, 4, 8)] == [1, 1, 1]
     fresh = [source.example("train", i).id for i in range(12) if i not in source.repeats("train")]
     assert sorted(fresh) == sorted(r["id"] for r in rows)
+
+
+def test_evaluation_passes_over_rows_without_a_target_and_training_does_not(write):
+    targets = ["out.png", None, "out.png", "out.png"]
+    rows = [row(id=f"{s}{i}", split=s, target=t) for s in ("train", "heldout") for i, t in enumerate(targets)]
+    source = source_of(write(*rows), block=4)
+    assert source.repeats("train") == frozenset()
+    shown = [source.example("heldout", i).id for i in eval_indices(source, "heldout", 8, block=4)]
+    assert shown == ["heldout0", "heldout2", "heldout3"]
 
 
 def test_boxes_need_not_share_a_block_where_ids_do_not_depend_on_them(write):

@@ -71,7 +71,13 @@ def test_a_users_mistake_leaves_with_2_and_says_something(call, arguments):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(DataError("x"), 3), (InfrastructureError("x"), 4), (RefusedError("x"), 5), (KeyboardInterrupt(), 130)],
+    [
+        (DataError("x"), 3),
+        (InfrastructureError("x"), 4),
+        (RefusedError("x"), 5),
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "x"), 4),
+    ],
 )
 def test_each_kind_of_error_has_its_exit_code(error, code):
     import typer

@@ -136,6 +136,9 @@ def test_the_result_of_a_run_that_was_rolled_back_is_its_best_commit(copied):
     (newest / "state.json").write_text(json.dumps(state))
     seal(newest)
     assert choose_policy(copied, None).name == state["best"] != choose_policy(copied, "last").name
+    config = copied.path / "config.yaml"
+    config.write_text(config.read_text().replace("rollback_to: best", f"rollback_to: {newest.name}"))
+    assert choose_policy(copied, None).name == newest.name
 
 
 def test_a_run_from_anothers_base_skips_fine_tuning_and_says_so(burnish, copied):

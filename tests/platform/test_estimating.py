@@ -27,6 +27,15 @@ def test_a_pretrained_recipe_is_counted_by_phase(tiny_models):
     assert "fine-tuning step" in text and max(map(len, text.splitlines())) <= 80
 
 
+def test_an_update_costs_by_epochs_and_not_by_steps():
+    def cost(*more):
+        return next(p for p in estimate(load_recipe("smoke", list(more))).phases if p.name == "update").flops
+
+    once = cost(("grpo.update.epochs", "1"))
+    assert cost(("grpo.update.epochs", "1"), ("grpo.update.updates_per_iteration", "1")) == once
+    assert cost(("grpo.update.epochs", "2")) == 2 * once
+
+
 def test_tiny_trains_everything_and_then_an_adapter():
     recipe = load_recipe("tiny")
     found = estimate(recipe)

@@ -66,7 +66,7 @@ def test_a_candidate_gets_processes_like_those_of_the_reward_it_replaces(pools, 
     pools.begin([PIXEL, BAND])
     role, handles = pools.start_beside(OUTSIDE, like="band")
     assert len(handles) == 2 and all(executor.poll(handle) for handle in handles)
-    assert pools.size(role) == 2 and not pools.holds(OUTSIDE)
+    assert executor.sizes()[role] == 2 and not pools.holds(OUTSIDE)
     pools.settle(OUTSIDE, role)
     assert dict(pools.orders(state(pools, PIXEL, OUTSIDE)))[role].specs == (OUTSIDE,)
 

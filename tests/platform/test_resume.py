@@ -43,6 +43,21 @@ def test_a_resume_refuses_another_seed_or_changed_keys_unless_allowed(interrupte
     assert choose(None, change, allowed, seed=None)[0].grpo.update.kl.beta == 0.5
 
 
+@pytest.mark.parametrize("resume", ["auto", "by id"])
+def test_an_override_is_read_against_the_runs_own_recipe(tmp_path, resume):
+    run = RunStore(tmp_path / "runs").create("dyref-klein-tiny", 0)
+    (run.path / "config.yaml").write_text(resolved_yaml(load_recipe("dyref-klein-tiny")))
+    wanted = options(run, run.id if resume == "by id" else "auto", allow_change=("policy",))
+    recipe, _ = choose(None, [("policy.flux2.encoder_cache", str(tmp_path))], wanted, seed=None)
+    assert recipe.policy.config.encoder_cache == str(tmp_path)
+
+
+def test_a_run_that_never_began_does_not_hide_an_older_one(interrupted):
+    later = RunStore(interrupted.path.parent).create("small", 5)
+    assert later.info.status == "running"
+    assert choose(None, [], options(interrupted, "auto"), seed=None)[1].resume == interrupted.id
+
+
 def test_auto_starts_anew_where_nothing_fits(interrupted, recipe_file):
     path = recipe_file()
     assert choose(path, [], options(interrupted, "auto"), seed=6)[1].resume is None

@@ -7,7 +7,7 @@ import pytest
 
 from burnish.data.errors import ConfigError
 from burnish.platform.environment import environment_versions, version_changes
-from burnish.platform.runs import RunStore
+from burnish.platform.runs import CONFIG, RunStore
 from burnish.platform.runs_view import compare, compare_text, list_text, show, show_text
 
 TRAVERSAL = [
@@ -69,6 +69,8 @@ def test_auto_takes_the_newest_unfinished_run_that_nobody_drives(tmp_path):
     store = RunStore(tmp_path)
     assert store.latest_unfinished() is None
     first, second = store.create("tiny", 0), store.create("tiny", 1)
+    for run in (first, second):
+        (run.path / CONFIG).touch()
     os.utime(second.path)
     second.update(created="2999-01-01T00:00:00Z")
     assert store.latest_unfinished().id == second.id

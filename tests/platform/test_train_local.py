@@ -172,6 +172,15 @@ def test_a_finished_checkpoints_adapter_loads_in_plain_diffusers(smoke):
     learner.close()
 
 
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(burnish, copied):
+    before = [(copied.path / name).read_bytes() for name in ("config.yaml", "run.json")]
+    change = ("--grpo.iterations", "6", "--allow-change", "grpo.iterations")
+    with copied.lock():
+        child = burnish("--resume", copied.id, *change, runs=copied.path.parent)
+        assert child.wait() != 0 and "is being driven" in child.text
+    assert [(copied.path / name).read_bytes() for name in ("config.yaml", "run.json")] == before
+
+
 def test_a_commit_holds_the_drivers_state_of_its_moment(smoke, tmp_path, monkeypatch):
     recipe, ready = load_recipe(str(smoke.path / "config.yaml")), threading.Event()
     learner = LearnerWorker(recipe, 0, None, 0, 1)
