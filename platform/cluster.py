@@ -23,6 +23,8 @@ from burnish.platform.executor import GangLost, Handle, Role
 
 _TICK = 1.0
 """Seconds between two looks at workers and deadlines."""
+LOOKS = 10
+"""Looks at all open calls within the shortest deadline: each costs as much as there are calls."""
 _LONGEST_PAUSE = 5.0
 """Seconds, the most that a lost call waits before it is sent again."""
 _MANY, _LINGER = 128, 0.01
@@ -47,7 +49,7 @@ class RayExecutor:
         self._crews: dict[str, Crew] = {}
         self._open: list[Call] = []
         self._budget = budget
-        self._tended = 0.0
+        self._tended = self._looked = 0.0
         self.resent = 0
 
     def start(self, role: Role) -> None:
@@ -154,9 +156,6 @@ class RayExecutor:
         """Call every actor of a pool and wait; remembered as the state that a restarted actor gets first.
 
         Whoever is lost meanwhile, and is not the last one, answers nothing: it gets the state before its next call.
-
-        Raises:
-            InfrastructureError: more than `budget` calls were lost.
         """
         crew = self._crews[role]
         calls = crew.state.setdefault(method, [])
@@ -195,7 +194,9 @@ class RayExecutor:
         if time.monotonic() - self._tended < _TICK:
             return
         self._tended = time.monotonic()
-        self._look()
+        shortest = min((crew.role.deadline for crew in self._crews.values()), default=0.0)
+        if self._tended - self._looked > shortest / LOOKS:
+            self._look()
         nodes = draining_nodes()
         for crew in self._crews.values():
             if nodes and not crew.role.gang and (moved := crew.relieve(nodes)):
@@ -204,6 +205,7 @@ class RayExecutor:
 
     def _look(self) -> None:
         """Take note of answers that nobody waits for yet: who gave one did not hang meanwhile."""
+        self._looked = time.monotonic()
         pending = {call.refs[0]: call for call in self._open if not call.done and not call.arrived}
         if pending:
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0, fetch_local=False)
@@ -264,16 +266,20 @@ class RayExecutor:
         self._send(call)
 
     def _replace_hung(self, calls: list[Call]) -> None:
-        now = time.monotonic()
+        if any(self._overdue(call) for call in calls):
+            self._look()  # the driver may have come late, and not the answer
         for call in calls:
             crew = self._crews[call.role]
-            if not call.done and now - call.since > crew.role.deadline:
+            if not call.arrived and self._overdue(call):
                 slot = call.actor
                 crew.replace(slot)
                 for other in [
                     c for c in self._open if not (c.done or c.arrived) and (c.role, c.actor) == (call.role, slot)
                 ]:
                     self._resend(other, "no answer within the deadline")
+
+    def _overdue(self, call: Call) -> bool:
+        return not call.done and time.monotonic() - call.since > self._crews[call.role].role.deadline
 
     def get(self, handle: Handle) -> Any:
         """The value of a handle."""
