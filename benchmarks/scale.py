@@ -6,7 +6,8 @@ The executor's own submit, wait and get are timed, with a summary and a group ha
 that hands on `rate` groups a second keeps at most rate x seconds workers busy, so efficiency is held against
 min(1, rate x seconds / workers), with the rate measured here on work that takes no time. It is counted from
 when every worker has had one group until only one for each is left, so without the start and the end, when workers wait
-for their first group and for nothing.
+for their first group and for nothing. What Ray itself takes on the machine is measured beside it: a driver that only
+sleeps, and a call of two results without the executor, made alone.
 """
 
 from __future__ import annotations
@@ -97,6 +98,21 @@ def drive(actors: list[Any], *, workers: int, seconds: float, groups: int) -> Me
     return Measured(done, time.process_time() - cpu, groups - 2 * workers, last - first)
 
 
+def bare(actors: list[Any], *, idle: float = 5.0, calls: int = 300) -> tuple[float, float]:
+    """CPU ms of Ray's own: a second of a driver that only sleeps, and one call made alone."""
+    import ray
+
+    start = time.process_time()
+    time.sleep(idle)
+    slept = time.process_time() - start
+    start = time.process_time()
+    for index in range(calls):
+        summary, _ = actors[0].call.options(num_returns=2).remote("sample", 0, index, VERSION, 0.0)
+        ray.wait([summary], num_returns=1, fetch_local=False)
+        ray.get(summary)
+    return slept / idle * 1e3, (time.process_time() - start) / calls * 1e3
+
+
 def main() -> int:
     """Measure, print, judge."""
     arguments = parser(__doc__)
@@ -111,8 +127,10 @@ def main() -> int:
         actors = host_actors()
         drive(actors, workers=64, seconds=0.0, groups=256)
         floor = drive(actors, workers=64, seconds=0.0, groups=2000)
+        idle, alone = bare(actors)
         page.say(
             f"Groups that take no time: {floor.rate:.0f} a second, {floor.cpu / floor.groups * 1e3:.2f} ms CPU each.",
+            f"Ray by itself: {idle:.1f} ms CPU a second of an idle driver, {alone:.2f} ms a call made alone.",
             "",
         )
         rows, at_512, dearest = [], 0.0, 0.0

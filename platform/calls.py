@@ -6,7 +6,8 @@ Shared by `cluster.py` and `crew.py`; it sends nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,45 @@ class Call:
     attempt: bool = False
     gang: bool = False
     losses: int = 0
+
+
+class OpenCalls:
+    """Calls that were sent and whose answers were not taken, oldest first.
+
+    How many each worker has is kept count of: a driver of thousands of workers asks for it at every call.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[Call, int] = {}
+        self._loads: defaultdict[str, Counter[int]] = defaultdict(Counter)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def put(self, call: Call) -> None:
+        """It was sent to the actor that it names."""
+        self.take(call)
+        self._calls[call] = call.actor
+        self._loads[call.role][call.actor] += 1
+
+    def take(self, call: Call) -> None:
+        """Its answer was taken, or nobody waits for it any more."""
+        slot = self._calls.pop(call, None)
+        if slot is not None:
+            self._loads[call.role][slot] -= 1
+
+    def load(self, role: str) -> Counter[int]:
+        """How many calls each slot of a role has."""
+        return self._loads[role]
+
+    def at(self, role: str, slot: int) -> list[Call]:
+        """What one actor has."""
+        return [call for call, at in self._calls.items() if (call.role, at) == (role, slot)]
+
+    def forget(self, role: str | None = None) -> None:
+        """Drop a role's calls, or all."""
+        for call in [call for call in self._calls if role in (call.role, None)]:
+            self.take(call)
 
 
 @dataclass(frozen=True, eq=False)

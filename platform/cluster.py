@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import exceptions as lost
 
 from burnish.data.errors import InfrastructureError
 from burnish.platform.actors import place
-from burnish.platform.calls import INFRASTRUCTURE, Call, Part, any_lost, attempted, parts, references
+from burnish.platform.calls import INFRASTRUCTURE, Call, OpenCalls, Part, any_lost, attempted, parts, references
 from burnish.platform.console import note
 from burnish.platform.crew import Crew, Make, draining_nodes
 from burnish.platform.executor import GangLost, Handle, Role
@@ -27,9 +27,9 @@ LOOKS = 10
 """Looks at all open calls within the shortest deadline: each costs as much as there are calls."""
 _LONGEST_PAUSE = 5.0
 """Seconds, the most that a lost call waits before it is sent again."""
-_MANY, _LINGER = 128, 0.01
-"""With more than `_MANY` open calls, answers are gathered for `_LINGER` seconds: each look costs as much as there are
-calls, and groups take far longer."""
+_MANY, _LINGER = 128, 25e-6
+"""With more than `_MANY` open calls, answers are gathered for `_LINGER` seconds a call: a look at all of them costs a
+tenth of that, and groups take far longer."""
 _LATER = object()
 """Answer of a worker that was lost during a broadcast: it is told once it is back, and nobody waits for that."""
 
@@ -47,7 +47,7 @@ class RayExecutor:
     def __init__(self, *, budget: int = 64, make: Make = place) -> None:
         self._make = make
         self._crews: dict[str, Crew] = {}
-        self._open: list[Call] = []
+        self._open = OpenCalls()
         self._budget = budget
         self._tended = self._looked = 0.0
         self.resent = 0
@@ -57,13 +57,13 @@ class RayExecutor:
         self.stop(role.name)
         self._crews[role.name] = Crew(role, self._make)
         if role.gang:
-            self._open.clear()
+            self._open.forget()
 
     def stop(self, role: str) -> None:
         """Kill a role's actors and forget their calls."""
         if role in self._crews:
             self._crews.pop(role).close()
-        self._open = [call for call in self._open if call.role != role]
+        self._open.forget(role)
 
     def resize(self, role: str, count: int) -> None:
         """Grow or shrink a pool while it works; see `Executor.resize`."""
@@ -93,9 +93,7 @@ class RayExecutor:
 
     def submit(self, role: str, method: str, *args: Any, returns: int = 1) -> tuple[Handle, ...]:
         """Send a call to the role's least busy actor."""
-        self._open = [c for c in self._open if not c.done]
         call = Call(role, method, args, returns, self._crews[role].least_busy(self._open))
-        self._open.append(call)
         self._send(call)
         return tuple(Part(call, i) for i in range(returns))
 
@@ -104,6 +102,8 @@ class RayExecutor:
         refs = actor.call.options(num_returns=call.returns).remote(call.method, *references(call.args))
         call.refs = [refs] if call.returns == 1 else list(refs)
         call.since, call.arrived, call.done = time.monotonic(), False, False
+        if not call.attempt:
+            self._open.put(call)
 
     def gang(
         self, role: str, method: str, *args: Any, each: Sequence[Sequence[Any]] = (), returns: int = 1
@@ -163,7 +163,6 @@ class RayExecutor:
         handles = []
         for slot in crew.slots:
             call = Call(role, method, args, 1, slot, pinned=True)
-            self._open.append(call)
             self._send(call)
             handles.append(Part(call, 0))
         found = [self.get(handle) for handle in handles]
@@ -175,18 +174,18 @@ class RayExecutor:
         Raises:
             InfrastructureError: more than `budget` calls were lost.
         """
-        waited = [h for h in handles if isinstance(h, Part)]
+        waited = cast("Sequence[Part]", handles)
         while True:
             self._tend()
             for part in waited:
                 if part.call.done or (part.call.arrived and self._finish(part.call)):
                     return part
             by_ref = {p.call.refs[0]: p for p in waited}
-            done, _ = ray.wait(list(by_ref), num_returns=1, timeout=_TICK, fetch_local=False)
-            if done and len(by_ref) > _MANY:
-                done, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=_LINGER, fetch_local=False)
-            for ref in done:
-                self._arrive(by_ref[ref].call)
+            refs, many = list(by_ref), len(by_ref)
+            done, _ = ray.wait(refs, num_returns=1, timeout=_TICK, fetch_local=False)
+            if done and many > _MANY:
+                done, _ = ray.wait(refs, num_returns=many, timeout=_LINGER * many, fetch_local=False)
+            self._arrive([by_ref[ref].call for ref in done])
             self._replace_hung([p.call for p in waited if not p.call.arrived])
 
     def _tend(self) -> None:
@@ -206,22 +205,24 @@ class RayExecutor:
     def _look(self) -> None:
         """Take note of answers that nobody waits for yet: who gave one did not hang meanwhile."""
         self._looked = time.monotonic()
-        pending = {call.refs[0]: call for call in self._open if not call.done and not call.arrived}
+        pending = {call.refs[0]: call for call in self._open if not call.arrived}
         if pending:
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0, fetch_local=False)
-            for ref in done:
-                self._arrive(pending[ref])
+            self._arrive([pending[ref] for ref in done])
 
-    def _arrive(self, call: Call) -> None:
-        """A call was answered: what waited behind it starts now."""
-        call.arrived = True
-        for other in self._open:
-            if (other.role, other.actor) == (call.role, call.actor):
-                other.since = time.monotonic()
+    def _arrive(self, calls: Sequence[Call]) -> None:
+        """These were answered: what waited behind them starts now."""
+        answered, now = {(call.role, call.actor) for call in calls}, time.monotonic()
+        for call in calls:
+            call.arrived = True
+        for other in self._open if answered else ():
+            if (other.role, other.actor) in answered:
+                other.since = now
 
     def _finish(self, call: Call) -> bool:
         """True once a call's first part is there; an infrastructure failure sends the call again."""
         call.done = True
+        self._open.take(call)
         try:
             call.first = ray.get(call.refs[0], timeout=self._crews[call.role].role.deadline)
         except INFRASTRUCTURE as error:
@@ -242,7 +243,6 @@ class RayExecutor:
         if any(part.call.gang for part in calls):
             raise GangLost("what the learner published went with its node")
         for part in calls:
-            self._open.append(part.call)
             self._resend(part.call, "its result went with its node")
         for part in calls:
             while not part.call.done:
@@ -255,6 +255,7 @@ class RayExecutor:
         crew = self._crews[call.role]
         if elsewhere and crew.suspect(call.actor) and call.pinned:
             call.done, call.first = True, _LATER
+            self._open.take(call)
             return
         if not call.pinned and (elsewhere or call.actor not in crew.actors):
             call.actor = crew.least_busy(self._open, but=call.actor)
@@ -273,9 +274,7 @@ class RayExecutor:
             if not call.arrived and self._overdue(call):
                 slot = call.actor
                 crew.replace(slot)
-                for other in [
-                    c for c in self._open if not (c.done or c.arrived) and (c.role, c.actor) == (call.role, slot)
-                ]:
+                for other in [c for c in self._open.at(call.role, slot) if not c.arrived]:
                     self._resend(other, "no answer within the deadline")
 
     def _overdue(self, call: Call) -> bool:

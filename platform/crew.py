@@ -7,7 +7,7 @@ is built and has the role's newest state; one that leaves takes no new call and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from burnish.platform.actors import place
-from burnish.platform.calls import Call, references
+from burnish.platform.calls import OpenCalls, references
 from burnish.platform.console import note
 from burnish.platform.executor import Role
 
@@ -37,7 +37,7 @@ class Crew:
         self._working: list[int] | None = None
         self.actors: dict[int, Any] = {}
         self.state: dict[str, list[tuple[Any, ...]]] = {}
-        self._nodes: dict[int, Any] = {}
+        self._nodes: dict[int, Any] = {}  # id of the node, or the reference of what will say it
         self._joining: set[int] = set()
         self._leaving: set[int] = set()
         self._doomed: set[int] = set()
@@ -63,15 +63,10 @@ class Crew:
         """How many are on their way in."""
         return len(self._joining)
 
-    def least_busy(self, calls: Iterable[Call], *, but: int | None = None) -> int:
-        """The slot with the fewest open calls, not `but` where there is another one."""
-        load = dict.fromkeys(self.slots, 0)
-        for call in calls:
-            if call.role == self.role.name and not call.done and call.actor in load:
-                load[call.actor] += 1
-        if len(load) > 1 and but is not None:
-            load.pop(but, None)
-        return min(load, key=lambda slot: (load[slot], slot))
+    def least_busy(self, calls: OpenCalls, *, but: int | None = None) -> int:
+        """The slot with the fewest open calls, the lowest of several; not `but` where there is another one."""
+        slots = [slot for slot in self.slots if slot != but] if but is not None else self.slots
+        return min(slots or self.slots, key=calls.load(self.role.name).__getitem__)
 
     def resize(self, wanted: int) -> None:
         """Have `wanted` actors: new ones join as they get a place, the highest slots leave once they are idle."""
@@ -106,9 +101,14 @@ class Crew:
 
     def node(self, slot: int) -> str | None:
         """Id of the node that an actor was built on, None while it is not known."""
-        ready, _ = ray.wait([self._nodes[slot]], timeout=0, fetch_local=False)
+        known = self._nodes[slot]
+        if isinstance(known, str):
+            return known
         try:
-            return ray.get(ready[0]) if ready else None
+            if not ray.wait([known], timeout=0, fetch_local=False)[0]:
+                return None
+            self._nodes[slot] = str(ray.get(known))  # every tick asks: Ray is asked once
+            return self._nodes[slot]
         except RayTaskError as error:
             raise error.cause from error
         except RayError:  # it died or is being restarted: ask again
@@ -123,7 +123,7 @@ class Crew:
             self._working = None
         return slot in self._joining or slot not in self.actors
 
-    def tend(self, calls: Iterable[Call]) -> None:
+    def tend(self, calls: OpenCalls) -> None:
         """Take in who is ready, let go who is idle, and tell of a wait for a place."""
         for slot in sorted(self._joining):
             if self.node(slot) is not None:
@@ -134,9 +134,9 @@ class Crew:
         if not self._doomed.issuperset(self.slots):
             self._leaving |= self._doomed
             self._working = None
-        busy = {call.actor for call in calls if call.role == self.role.name and not call.done}
-        for slot in sorted(self._leaving - busy):
-            self.end(slot)
+        for slot in sorted(self._leaving):
+            if not calls.load(self.role.name)[slot]:
+                self.end(slot)
         self._tell()
 
     def _tell(self) -> None:

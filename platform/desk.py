@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -112,10 +112,10 @@ class RewardDesk:
         with self._lock:
             self._log, self._iteration = RubricLog(list(log.states), log.required), iteration
 
-    def take(self) -> Request | None:
-        """The oldest change that nobody has begun."""
+    def take(self, ready: Callable[[Change], bool] = lambda change: True) -> Request | None:
+        """The oldest change that nobody has begun, of those that can begin now."""
         with self._lock:
-            return next((r for r in self._requests.values() if r.state == "queued"), None)
+            return next((r for r in self._requests.values() if r.state == "queued" and ready(r.change)), None)
 
     def report(self, request: Request, state: str, *, reason: str = "", iteration: int | None = None) -> None:
         """The loop says how far a change got."""

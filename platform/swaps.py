@@ -114,9 +114,13 @@ class Swaps:
         return True
 
     def _begin(self) -> Request | None:
-        """Take a change from the desk and start loading what it needs."""
-        request = self._desk.take()
-        if request is None or (_shadows_first(request.change) and self.log.newest.pending is not None):
+        """Take a change from the desk and start loading what it needs.
+
+        While one change waits for its shadow, a second that begins with a shadow stays queued; others overtake it.
+        """
+        waits = self.log.newest.pending is not None
+        request = self._desk.take(lambda change: not (waits and _shadows_first(change)))
+        if request is None:
             return None
         try:
             wanted = [*edited(self.log, request.change).rewards]

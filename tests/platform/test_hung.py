@@ -96,9 +96,8 @@ def test_a_call_behind_a_long_queue_waits_for_its_turn(world):
 
 def test_what_a_hung_actor_had_answered_is_not_asked_for_again(world):
     executor = pool(world, 1)
-    for seconds in (1.0, 1.0, 1.0, 700.0):
-        executor.submit("w", "work", seconds)
-    executor._open[3].args = (1.0,)
+    handles = [executor.submit("w", "work", seconds)[0] for seconds in (1.0, 1.0, 1.0, 700.0)]
+    handles[3].call.args = (1.0,)
     assert executor.broadcast("w", "load", 1.0) == [1.0]
     assert (len(world.killed), executor.resent) == (1, 2)
 
@@ -107,7 +106,7 @@ def test_one_call_that_takes_too_long_is_a_hang(world):
     executor = pool(world, 1)
     handles = [executor.submit("w", "work", seconds)[0] for seconds in (500.0, 700.0)]
     assert executor.get(handles[0]) == 500.0
-    executor._open[1].args = (50.0,)
+    handles[1].call.args = (50.0,)
     assert executor.get(handles[1]) == 50.0
     assert len(world.killed) == 1 and executor.resent == 1
     assert 1100.0 < world.now < 1160.0

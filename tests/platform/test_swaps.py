@@ -138,6 +138,18 @@ def test_a_change_may_shadow_before_it_acts(stage):
     assert made.desk.status()["changes"][0]["state"] == "active"
 
 
+def test_a_rollback_overtakes_a_change_that_waits_for_the_shadow_before_it(stage):
+    weight = Change("weight", name=stage().recipe.rewards.rewards[0].name, weight=0.25)
+    seams = BAND.model_copy(update={"name": "seams"})
+    shadowed = [Change("add", spec=BAND, shadow=3), Change("shadow", spec=seams, shadow=1)]
+    made = stage("overtaken", changes={0: [weight, *shadowed, Change("rollback")]})
+    made.loop().run()
+    states = {entry["action"]: entry["state"] for entry in made.desk.status()["changes"]}
+    assert states == {"weight": "active", "add": "active", "shadow": "active", "rollback": "active"}
+    first = {entry["action"]: entry["iteration"] for entry in made.desk.status()["changes"]}
+    assert first == {"weight": 0, "rollback": 0, "add": 3, "shadow": 3}
+
+
 def test_a_shadow_that_fails_is_dropped_with_what_waited_for_it(stage):
     made = stage(changes={0: [Change("add", spec=BAND.model_copy(update={"batch": 17}), shadow=2)]})
     loop = made.loop()
