@@ -286,10 +286,10 @@ class RayExecutor:
         deadline = self._crews[handle.call.role].role.deadline
         if handle.call.attempt:
             return attempted(handle.ref, deadline)
-        if handle.index == 0 and handle.call.first is not None:
-            return handle.call.first
         if not handle.call.done:
             self.wait([handle])
+        if handle.index == 0 and handle.call.first is not None:
+            return handle.call.first
         return ray.get(handle.ref, timeout=deadline)
 
     def close(self) -> None:

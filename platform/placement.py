@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -41,15 +42,18 @@ SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 
 
-def set_flags(environ: MutableMapping[str, str] = os.environ) -> None:
+def set_flags(environ: MutableMapping[str, str] = os.environ, *, imported: bool = False) -> None:
     """Environment of a Ray that burnish starts or joins: no usage statistics, no second environment, token required.
 
     A Ray of our own gets a token of its own. A cluster has one already, which Ray finds in RAY_AUTH_TOKEN, in the file
-    that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token; a token made here would hide it.
+    that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token; a token made here would hide it. A Ray that is imported
+    already has read its mode: it then turns the token on by itself, and would be at odds with a variable set now.
     """
     for name, value in _FLAGS.items():
         environ.setdefault(name, value)
-    if environ.setdefault("RAY_AUTH_MODE", "token") == "token" and environ.get(ADDRESS, "local") == "local":
+    if not imported:
+        environ.setdefault("RAY_AUTH_MODE", "token")
+    if environ.get("RAY_AUTH_MODE", "token") == "token" and environ.get(ADDRESS, "local") == "local":
         environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
@@ -69,7 +73,7 @@ def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[No
         ConfigError: the cluster cannot hold the roles.
         InfrastructureError: Ray did not come up in several attempts, or the cluster does not answer.
     """
-    set_flags()
+    set_flags(imported="ray" in sys.modules)
     import ray
 
     if ray.is_initialized():

@@ -1,9 +1,10 @@
-"""Who counts as hung, on a clock of the test's own: an actor that gave no answer, never a driver that came late."""
+"""Who counts as hung or lost, on a clock of the test's own: an actor that gave no answer, never a late driver."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
 
 from burnish.platform.cluster import RayExecutor
 from burnish.platform.executor import Role
@@ -42,6 +43,8 @@ class World:
 
     def get(self, ref, timeout=None):
         assert ref.ready <= self.now
+        if isinstance(ref.value, Exception):
+            raise ref.value
         return ref.value
 
     def kill(self, actor):
@@ -110,3 +113,10 @@ def test_one_call_that_takes_too_long_is_a_hang(world):
     assert executor.get(handles[1]) == 50.0
     assert len(world.killed) == 1 and executor.resent == 1
     assert 1100.0 < world.now < 1160.0
+
+
+def test_a_worker_that_is_lost_during_a_broadcast_is_told_later_and_the_others_answer(world):
+    executor = pool(world, 2)
+    executor._crews["w"].actors[0].call.remote = lambda *call: Ref(world.now, RayActorError())
+    assert executor.broadcast("w", "load", 1.0) == [1.0]
+    assert executor.resent == 1
