@@ -83,8 +83,8 @@ class DataConfig(BaseModel):
     )
     crop: Literal["frame", "focus"] = Field(
         default="frame",
-        description="what the model is shown: the whole frame, or the crop round the region that the refiner shows "
-        "(`refiner`), in fine-tuning, GRPO and evaluation alike",
+        description="what the model is shown: the whole frame (pretrained families: at image_size^2 pixels), or the "
+        "crop round the region that the refiner shows (`refiner`), in fine-tuning, GRPO and evaluation alike",
     )
     masks: Literal["box", "scribble"] = Field(
         default="box",

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from burnish.data.errors import ConfigError, Problem
 from burnish.learners.deepspeed_engine import DeepSpeedEngine
 from burnish.learners.engine import Engine, EngineConfig
 from burnish.learners.optimizer import OptimizerConfig
@@ -45,3 +46,16 @@ def engine_factory(
         rank=rank,
         world=world,
     )
+
+
+def check_unsplit(module: torch.nn.Module, config: EngineConfig) -> None:
+    """Refuse ZeRO-3 where it would split a tensor: bases, digests and adapters are read from whole ones.
+
+    Raises:
+        ConfigError: a tensor, trained or frozen, has more elements than `persistence_threshold`.
+    """
+    largest = max(parameter.numel() for parameter in module.parameters())
+    if config.kind == "deepspeed" and config.zero_stage == 3 and largest > config.persistence_threshold:
+        got = f"3 with a tensor of {largest} elements"
+        allowed = f"0 to 2, or persistence_threshold >= {largest}"
+        raise ConfigError("the engine is refused", [Problem("learners.engine.zero_stage", got, allowed)])

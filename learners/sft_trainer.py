@@ -20,7 +20,7 @@ from burnish.learners.engine import StepInfo
 from burnish.learners.engines import EngineFactory
 from burnish.learners.sft import SftConfig, band_weight, bell_weight, flow_matching_loss, noised, region_weight
 from burnish.learners.trainer import Trainer
-from burnish.policies.protocol import HasGuidance, Policy
+from burnish.policies.protocol import HasGrid, HasGuidance, Policy
 from burnish.policies.sampling import by_geometry
 
 Chunks = Callable[[int], Sequence[Sequence[Example]]]
@@ -134,8 +134,14 @@ class SftTrainer(Trainer):
         if config.weight == "mask":
             region = self._regions(conditions)
             return region_weight(region, inside=config.inside, constant=config.inside_weight)
-        bands = [self.policy.encode(_with_band(e, r_out=config.boundary_out, r_in=config.boundary_in)) for e in chunk]
-        return band_weight(self._regions(bands), alpha=config.boundary_alpha)
+        bands = np.stack([self._on_grid(example, _band(example, config)) for example in chunk])
+        return band_weight(torch.from_numpy(bands).to(self.device), alpha=config.boundary_alpha)
+
+    def _on_grid(self, example: Example, mask: np.ndarray) -> np.ndarray:
+        """A mask [1,H,W] on the latent grid [N,C]."""
+        if isinstance(self.policy, HasGrid):
+            return self.policy.on_grid(mask)
+        return self.policy.encode(replace(example, mask=mask)).arrays["region"]
 
     def _regions(self, conditions: Sequence[Conditions]) -> torch.Tensor:
         return torch.from_numpy(np.stack([c.arrays["region"] for c in conditions])).to(self.device)
@@ -156,8 +162,8 @@ def target_image(example: Example, restoration: float) -> np.ndarray:
     return example.image + np.float32(restoration) * (example.target - example.image)
 
 
-def _with_band(example: Example, *, r_out: int, r_in: int) -> Example:
-    """The example with the band around its mask's edge in the mask's place, so that the policy maps it to its grid."""
+def _band(example: Example, config: SftConfig) -> np.ndarray:
+    """The band [1,H,W] around the edge of the example's mask, 0 or 1."""
     if example.mask is None:
         raise DataError(f"weight: boundary needs a mask; {example.id!r} has none")
-    return replace(example, mask=boundary_band(example.mask, r_out=r_out, r_in=r_in).astype(np.float32))
+    return boundary_band(example.mask, r_out=config.boundary_out, r_in=config.boundary_in).astype(np.float32)

@@ -18,7 +18,8 @@ def shortfall(roles: Sequence[Role], nodes: Sequence[Resources], *, growing: boo
     """What is missing, one problem a role that finds no place; empty = every worker has one.
 
     Workers are put on nodes one after another, those that ask for most first, each on the fullest node that still holds
-    it (best fit). Greedy: where it finds a place there is one.
+    it (best fit), of equal ones on that with the fewest resources which it does not ask for. Greedy: where it finds a
+    place there is one.
 
     Args:
         roles: the wanted roles.
@@ -28,14 +29,17 @@ def shortfall(roles: Sequence[Role], nodes: Sequence[Resources], *, growing: boo
     free = [dict(node) for node in nodes]
     problems = []
     for role in sorted(roles, key=lambda r: (-sum(r.demand.values()), r.name)):
-        placed = sum(_put(role.demand, free) for _ in range(role.count))
+        plain_first = sorted(
+            free, key=lambda node: sum(value > 0 and name not in role.demand for name, value in node.items())
+        )
+        placed = sum(_put(role.demand, plain_first) for _ in range(role.count))
         if placed < role.count and not (growing and _known(role.demand, nodes)):
             problems.append(_problem(role, placed, nodes))
     return problems
 
 
 def _put(demand: Resources, free: list[dict[str, float]]) -> bool:
-    """Take the demand from the node that has least to spare; False if none can hold it."""
+    """Take the demand from the first node of those with least to spare; False if none can hold it."""
     fitting = [node for node in free if all(node.get(k, 0.0) + SLACK >= v for k, v in demand.items())]
     if not fitting:
         return False

@@ -17,8 +17,9 @@ import torch
 from burnish.data.records import Example, Group, PolicyVersion, UpdatePlan
 from burnish.data.sources import reader_chunks
 from burnish.learners.engine import join_ranks, leave_ranks
-from burnish.learners.engines import engine_factory
+from burnish.learners.engines import EngineFactory, check_unsplit, engine_factory
 from burnish.learners.learner import Learner, Reference
+from burnish.learners.optimizer import OptimizerConfig
 from burnish.learners.sft_trainer import SftTrainer
 from burnish.learners.split import grpo_micro_batches, sft_micro_batches
 from burnish.learners.trainer import Trainer, TrainerState
@@ -72,6 +73,12 @@ class LearnerWorker:
         self._commits = CommitThread()
         join_ranks(rank=rank, world=world, address=address)
 
+    def _engine(self, module: Any, optimizer: OptimizerConfig, **numbers: int) -> EngineFactory:
+        """What builds a stage's engine round the module."""
+        config = self._recipe.learners.engine
+        check_unsplit(module, config)
+        return engine_factory(config, optimizer, rank=self._rank, world=self._world, **numbers)
+
     # -- supervised fine-tuning -------------------------------------------------------------------------------------
 
     def begin_sft(self, checkpoint: Path | None) -> None:
@@ -83,14 +90,7 @@ class LearnerWorker:
         else:
             self._types = train_whole(policy.module)
         num_micro = sft_micro_batches(config.batch, micro_batch=config.micro_batch, world=self._world)
-        make = engine_factory(
-            recipe.learners.engine,
-            config.optimizer,
-            num_micro=num_micro,
-            total_steps=config.steps,
-            rank=self._rank,
-            world=self._world,
-        )
+        make = self._engine(policy.module, config.optimizer, num_micro=num_micro, total_steps=config.steps)
         trainer = SftTrainer(policy, make, config, seed=self._seed, rank=self._rank, world=self._world)
         self._hold(policy, trainer, base="", checkpoint=checkpoint)
 
@@ -150,14 +150,8 @@ class LearnerWorker:
             updates=config.update.updates_per_iteration,
             world=self._world,
         )
-        make = engine_factory(
-            recipe.learners.engine,
-            config.update.optimizer,
-            num_micro=num_micro,
-            total_steps=config.iterations * config.update.updates_per_iteration * config.update.epochs,
-            rank=self._rank,
-            world=self._world,
-        )
+        steps = config.iterations * config.update.updates_per_iteration * config.update.epochs
+        make = self._engine(policy.module, config.update.optimizer, num_micro=num_micro, total_steps=steps)
         learner = Learner(
             policy,
             make,

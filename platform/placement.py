@@ -86,8 +86,7 @@ def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[No
     else:
         _join(address)
     try:
-        if address != "local":
-            require_places(roles, autoscaled=autoscaled)
+        require_places(roles, autoscaled=autoscaled)
         yield
     finally:
         started = set(psutil.Process().children(recursive=True)) - set(others)
@@ -103,7 +102,7 @@ def _wait_until_gone(started: Sequence[psutil.Process]) -> None:
 
 
 def require_places(roles: Sequence[Role], *, autoscaled: bool = False) -> None:
-    """Refuse roles that the joined cluster can never hold, before anything is asked of it.
+    """Refuse roles that the cluster, or this machine, can never hold, before anything is asked of it.
 
     Raises:
         ConfigError: what is missing, role by role.

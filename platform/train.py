@@ -19,7 +19,7 @@ from burnish.platform.console import Console
 from burnish.platform.context import Context, Interrupted, StageResult
 from burnish.platform.desk import RewardDesk
 from burnish.platform.environment import environment_versions, version_changes
-from burnish.platform.examples import recipe_source
+from burnish.platform.examples import check_splits, recipe_source
 from burnish.platform.executor import Executor, GangLost
 from burnish.platform.guarding import Paused
 from burnish.platform.mirror import open_mirror
@@ -52,6 +52,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     torch.set_num_threads(1)
     console, started = Console(json_lines=options.json), time.monotonic()
     source = recipe_source(recipe, thorough=True)
+    check_splits(source, recipe)
     run = _open(recipe, options, console)
     mirrored = partial(open_mirror, recipe.checkpoints, run, console.line)
     with run.lock(), _interrupts() as interrupted, closing(mirrored()) as mirror:

@@ -120,12 +120,13 @@ class FocusedSource:
         source: gives whole frames.
         config: the recipe's crop and sizes.
         min_margin: of the refiner, source pixels (`pieces.least_margin`).
+        whole: crop nothing: only sizes are fitted, and what fits stays as it is.
     """
 
-    def __init__(self, source: Source, config: FocusConfig, *, min_margin: int = 0) -> None:
+    def __init__(self, source: Source, config: FocusConfig, *, min_margin: int = 0, whole: bool = False) -> None:
         self.name = source.name
         self._source = source
-        self._config, self._min_margin = config, min_margin
+        self._config, self._min_margin, self._whole = config, min_margin, whole
 
     def count(self, split: str) -> int | None:
         """See `Source.count`."""
@@ -137,9 +138,29 @@ class FocusedSource:
 
     def example(self, split: str, index: int) -> Example:
         """Example number `index`, focused."""
-        return focused(self._source.example(split, index), self._config, min_margin=self._min_margin)
+        example = self._source.example(split, index)
+        if not self._whole:
+            return focused(example, self._config, min_margin=self._min_margin)
+        return example if _fits(example, self._config) else focused(example, self._config, box=_frame(example))
+
+
+def _frame(example: Example) -> Box | None:
+    """All of it; None where no picture says the size."""
+    known = next((a for a in (example.image, example.target) if a is not None), None)
+    return None if known is None else (0, 0, known.shape[2], known.shape[1])
+
+
+def _fits(example: Example, config: FocusConfig) -> bool:
+    """True if every picture has the size that the model sees already."""
+    frames = [(a, config.area) for a in (example.image, example.target) if a is not None]
+    pictures = [*frames, *((r.image, config.reference_area) for r in example.references)]
+    return all(_size(image, area, config.multiple) == image.shape[1:] for image, area in pictures)
+
+
+def _size(image: np.ndarray, area: int, multiple: int) -> tuple[int, int]:
+    return model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=multiple)
 
 
 def _fitted(image: np.ndarray, area: int, multiple: int, method: str) -> np.ndarray:
-    size = model_size(height=image.shape[1], width=image.shape[2], area=area, multiple=multiple)
+    size = _size(image, area, multiple)
     return image if size == image.shape[1:] else resize(image, height=size[0], width=size[1], method=method)

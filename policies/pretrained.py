@@ -143,9 +143,17 @@ class PretrainedPolicy(ABC):
     def _signed(self, images: np.ndarray) -> torch.Tensor:
         return (torch.from_numpy(np.array(images)).to(self.device) * 2.0 - 1.0).to(self.pipeline.vae.dtype)
 
+    def on_grid(self, mask: np.ndarray) -> np.ndarray:
+        """Share of each latent's pixels that a mask [1,H,W] marks, float32 [N,C]."""
+        values = torch.from_numpy(np.array(mask, np.float32))
+        return _numpy(self._spread(torch.nn.functional.avg_pool2d(values[None], int(self.pipeline.vae_scale_factor))))
+
     def _region(self, mask: torch.Tensor) -> torch.Tensor:
         """[N,C], 1 where any pixel under a latent is to be edited."""
-        grid = torch.nn.functional.max_pool2d(mask[None], int(self.pipeline.vae_scale_factor))
+        return self._spread(torch.nn.functional.max_pool2d(mask[None], int(self.pipeline.vae_scale_factor)))
+
+    def _spread(self, grid: torch.Tensor) -> torch.Tensor:
+        """[N,C] of one value [1,1,h,w] a place."""
         channels = int(self.pipeline.transformer.config.in_channels) // 4
         return self._pack(grid.expand(-1, channels, -1, -1))[0]
 

@@ -62,6 +62,15 @@ class HasSchedule(Protocol):
 
 
 @runtime_checkable
+class HasGrid(Protocol):
+    """A policy that maps a mask to its latents without encoding; for others the mask takes the region's place."""
+
+    def on_grid(self, mask: np.ndarray) -> np.ndarray:
+        """Share of each latent's pixels that a mask [1,H,W] marks, float32 [N,C]."""
+        ...
+
+
+@runtime_checkable
 class HasGuidance(Protocol):
     """A policy whose `velocity` is guided; supervised fine-tuning fits the plain one."""
 

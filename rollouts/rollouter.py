@@ -34,6 +34,7 @@ from burnish.policies.lora import export_state, import_state
 from burnish.policies.protocol import Policy
 from burnish.policies.sampling import Path, SamplerConfig, by_geometry, draw_window, integrate, keyed_noise, render
 
+_UNKNOWN = PolicyVersion(-1, "")
 EVALUATION_SEED = 0
 """Evaluation noise is keyed without the run's seed, so that before and after, and two runs, are paired."""
 
@@ -111,7 +112,7 @@ class Rollouter:
         self.group_size = group_size
         self.seed = seed
         self.keep_means = keep_means
-        self.version = PolicyVersion(-1, "")
+        self.version = _UNKNOWN
         self._held: dict[PolicyVersion, Mapping[str, np.ndarray]] = {}
         self._folding = Folding(policy.module) if config.fold_adapter else None
 
@@ -126,6 +127,7 @@ class Rollouter:
         Raises:
             RefusedError: the state binds nothing, or is not what its digest says.
         """
+        self.version = _UNKNOWN  # until the digest is right: a refused state is never sampled with
         bound = self._take(state)
         digest = policy_digest(self.base, export_state(self.policy.module))
         if bound == 0 or digest != version.digest:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from burnish.data.errors import CheckpointError, ConfigError
 from burnish.learners.engine import EngineConfig, join_ranks
-from burnish.learners.engines import engine_factory
+from burnish.learners.engines import check_unsplit, engine_factory
 from burnish.learners.optimizer import OptimizerConfig
 
 OPTIMIZER = OptimizerConfig(lr=0.02, weight_decay=0.1, grad_clip=0.05, warmup=3, decay="linear")
@@ -160,3 +160,16 @@ def test_deepspeed_is_told_what_waits_in_host_memory(make):
     assert not make("deepspeed", 2)._engine.zero_cpu_offload()
     assert make("optimizer in host memory", 2)._engine.zero_cpu_offload()
     assert make("weights in host memory", 3)._engine.zero_offload_param().device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "refused"), [("deepspeed", 3, True), ("deepspeed", 2, False), ("torch", 0, False)]
+)
+def test_a_model_whose_tensors_zero_3_would_split_is_refused(kind, stage, refused):
+    config = EngineConfig(kind=kind, zero_stage=stage, persistence_threshold=99)
+    check_unsplit(torch.nn.Linear(9, 11, bias=False), config)
+    if refused:
+        with pytest.raises(ConfigError, match="tensor of 100 elements"):
+            check_unsplit(torch.nn.Linear(10, 10), config)
+    else:
+        check_unsplit(torch.nn.Linear(10, 10), config)

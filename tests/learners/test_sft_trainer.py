@@ -39,6 +39,21 @@ def test_the_loss_goes_down(make_trainer, chunks, fields):
     assert later["loss_last"] < 0.8 * first and later["grad_norm"] > 0.0
 
 
+def test_the_band_goes_to_the_grid_without_encoding_where_the_policy_can(make_trainer, chunks):
+    trainer, encoded, bands = make_trainer(weight="boundary"), [], []
+    encode = trainer.policy.encode
+    trainer.policy.encode = lambda example: (encoded.append(example), encode(example))[1]
+    asked = {"plain": len(chunks(0)) * len(chunks(0)[0])}
+    trainer.train(0, 1, chunks)
+    assert len(encoded) == 2 * asked["plain"]
+    trainer.policy.on_grid = lambda mask: (
+        bands.append(mask),
+        encode(replace(chunks(0)[0][0], mask=mask)).arrays["region"],
+    )[1]
+    trainer.train(1, 2, chunks)
+    assert len(encoded) == 3 * asked["plain"] and len(bands) == asked["plain"]
+
+
 def test_one_call_or_two_and_a_resume_give_the_same_bytes(make_trainer, chunks):
     whole, parts, resumed = make_trainer(), make_trainer(), make_trainer()
     whole.train(0, 6, chunks)

@@ -36,6 +36,12 @@ def test_what_is_missing_is_named(wanted, field, why):
     assert problem.field == field and why in problem.hint and "{'CPU': 4.0} on 1 nodes" in problem.allowed
 
 
+def test_a_role_leaves_the_nodes_that_others_ask_for_by_name():
+    nodes = [{"CPU": 4.0, "role_learner": 1.0}, {"CPU": 4.0, "role_rollout": 1.0}, {"CPU": 4.0}]
+    named = [role("learner", role_learner=1.0), role("rollout", role_rollout=1.0)]
+    assert shortfall([role("reward", cpus=4.0), *named], nodes) == []
+
+
 def test_shares_of_two_nodes_are_not_one():
     assert shortfall([role("learner", gpus=3.0)], CLUSTER)
     assert not shortfall([role("rollout", 5, gpus=1.0)], CLUSTER)

@@ -10,7 +10,7 @@ from burnish.data.images import save_png
 from burnish.data.seeding import generator
 from burnish.platform.cli import main
 from burnish.platform.config import load_recipe
-from burnish.platform.examples import needs, recipe_source
+from burnish.platform.examples import check_splits, needs, recipe_source
 from burnish.platform.runs import RunStore
 from burnish.platform.summary import closing_lines
 from burnish.policies.tiny_models import make_tiny_models
@@ -52,6 +52,16 @@ def test_a_family_that_refines_names_every_row_without_an_image(dyref, name):
     with pytest.raises(DataError, match="16 of 16 rows cannot be used") as caught:
         recipe_source(recipe, thorough=True)
     assert str(caught.value.problems[0]) == "row 1: image: got None, allowed a picture: this run cannot do without"
+
+
+def test_data_without_a_held_out_example_is_refused_before_anything_is_trained(dyref):
+    records = json.loads((dyref / "train_data.json").read_text())
+    (dyref / "train_data.json").write_text(json.dumps([record | {"split": "train"} for record in records]))
+    recipe = load_recipe("dyref-klein-tiny", [sources(dyref)])
+    with pytest.raises(DataError, match="cannot be evaluated") as caught:
+        check_splits(recipe_source(recipe, thorough=True), recipe)
+    assert [p.field for p in caught.value.problems] == ["data: split dev", "data: split heldout"]
+    check_splits(recipe_source(load_recipe("smoke")), load_recipe("smoke"))
 
 
 def test_what_a_recipe_needs_follows_from_its_family_and_its_stages():

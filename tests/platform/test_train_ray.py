@@ -109,6 +109,12 @@ def wait_until_gone(before, seconds=60):
 
 
 @pytest.mark.slow
+def test_roles_that_this_machine_cannot_hold_are_refused(burnish):
+    child = burnish("smoke", "--rollouts.num_gpus", "64", executor="ray")
+    assert child.wait(240) == 2
+    assert "rollouts.workers: got 1 x {'CPU': 1.0, 'GPU': 64.0}" in child.text
+
+
 def test_ctrl_c_on_ray_commits_and_leaves_no_process(burnish, digest):
     before = ray_processes()
     child = burnish("smoke", executor="ray")

@@ -19,7 +19,7 @@ from burnish.platform.learning import velocity_difference
 from burnish.policies.digests import base_digest
 from burnish.policies.families import FAMILIES
 from burnish.policies.lora import AdapterConfig, add_adapter, add_reference, reference_active, trainable
-from burnish.policies.protocol import HasGuidance, HasSchedule, Policy
+from burnish.policies.protocol import HasGrid, HasGuidance, HasSchedule, Policy
 from burnish.policies.sampling import integrate
 from burnish.policies.snapshot import adapted_digest, load_adapter, load_base, save_adapter, save_base
 from burnish.policies.steps import transition
@@ -90,6 +90,15 @@ def test_the_target_is_no_part_of_the_conditions(anyone: Any, pipelines: Any) ->
     policy, example = anyone(), pipelines.example_of(1)
     one, other = policy.encode(example), policy.encode(replace(example, target=None))
     assert all(np.array_equal(one.arrays[key], other.arrays[key]) for key in one.arrays)
+
+
+def test_a_mask_on_the_grid_is_the_share_of_its_pixels(tiny_models: Path, pipelines: Any, name: str) -> None:
+    policy, example = pipelines.policy_of(tiny_models, name), pipelines.example_of(0)
+    assert isinstance(policy, HasGrid)
+    found, region = policy.on_grid(example.mask), policy.encode(example).arrays["region"]
+    assert found.shape == region.shape and found.dtype == np.float32
+    assert np.array_equal(found > 0, region > 0) and abs(found.mean() - example.mask.mean()) < 1e-6
+    assert np.array_equal(policy.on_grid(np.ones_like(example.mask)), np.ones_like(region))
 
 
 def test_the_region_marks_the_tokens_under_the_mask(anyone: Any, pipelines: Any) -> None:

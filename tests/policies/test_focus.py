@@ -77,3 +77,12 @@ def test_without_a_mask_the_frame_is_taken_whole(wide):
     view = focused(replace(wide, mask=None), FocusConfig(area=60 * 90, multiple=1))
     np.testing.assert_array_equal(view.image, wide.image)
     assert view.mask is None and "box" not in view.meta
+
+
+def test_a_whole_frame_is_fitted_with_its_references_and_what_fits_is_left_alone(wide):
+    config = FocusConfig(area=32 * 32, multiple=16, reference_area=16 * 16)
+    view = FocusedSource(Only(wide), config, whole=True).example("train", 0)
+    assert view.image.shape == view.target.shape == (3, 32, 32) and view.mask.shape == (1, 32, 32)
+    assert view.references[0].image.shape == (3, 16, 16)
+    assert view.meta["box"] == ",".join(map(str, mask_bbox(view.mask)))
+    assert FocusedSource(Only(view), config, whole=True).example("train", 0) is view

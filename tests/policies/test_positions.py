@@ -1,8 +1,12 @@
 """Position ids and patches."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from burnish.data import seeding
+from burnish.data.records import Conditions, Geometry
+from burnish.policies.kontext import KontextPolicy
 from burnish.policies.positions import patchify, position_ids, unpatchify
 
 
@@ -11,6 +15,15 @@ def test_target_input_and_reference_ids_are_the_published_ones(worked):
     names = ("target_tokens_hw", "input_tokens_hw", "reference_tokens_hw")
     ids = np.concatenate([position_ids(k, *inputs[name]) for k, name in enumerate(names)])
     assert ids.tolist() == expected["ids"]
+
+
+def test_kontext_numbers_target_input_and_references_of_any_size_as_published(worked):
+    inputs, expected = worked("position_ids")
+    names = ("target_tokens_hw", "input_tokens_hw", "reference_tokens_hw")
+    (height, width), *others = ([16 * tokens for tokens in inputs[name]] for name in names)
+    geometry = Geometry(height, width, (*map(tuple, others), (16, 48)))
+    ids = KontextPolicy.ids(SimpleNamespace(token=16), Conditions("example", geometry, {}))
+    assert ids.tolist() == [*expected["ids"], [3, 0, 0], [3, 0, 1], [3, 0, 2]]
 
 
 def test_an_aligned_reference_starts_at_the_box():

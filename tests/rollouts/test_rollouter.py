@@ -148,6 +148,9 @@ def test_a_delivery_says_what_is_held_and_a_wrong_one_is_refused(make_rollouter,
         rollouter.load(PolicyVersion(2, version.digest), flipped)
     with pytest.raises(ConfigError, match="do not fit"):
         rollouter.load(version, {})
+    rollouter.use(version)
+    assert export_state(rollouter.policy.module).keys() == state.keys()
+    assert all(np.array_equal(value, state[name]) for name, value in export_state(rollouter.policy.module).items())
 
 
 @pytest.mark.parametrize("lag", [0, 2])
