@@ -115,6 +115,7 @@ def test_roles_that_this_machine_cannot_hold_are_refused(burnish):
     assert "rollouts.workers: got 1 x {'CPU': 1.0, 'GPU': 64.0}" in child.text
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_ray_commits_and_leaves_no_process(burnish, digest):
     before = ray_processes()
     child = burnish("smoke", executor="ray")
