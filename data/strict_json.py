@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from burnish.data.errors import DataError, Problem
+
+MAX_KEYS = 10_000
+"""Keys of one mapping."""
 
 
 def parse(raw: bytes, *, max_depth: int = 16, field: str = "body") -> Any:
@@ -22,7 +26,8 @@ def parse(raw: bytes, *, max_depth: int = 16, field: str = "body") -> Any:
         field: what errors call it.
 
     Raises:
-        DataError: bytes that are not UTF-8 or not JSON, a key twice, a number that is not finite, too many levels.
+        DataError: bytes that are not UTF-8 or not JSON, a key twice, more than `MAX_KEYS` keys, a number
+            that is not finite, too many levels.
     """
     try:
         tree = json.loads(
@@ -52,11 +57,12 @@ def _malformed(field: str, got: str, allowed: str) -> DataError:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise _Refused(f"a mapping of {len(pairs)} keys", f"at most {MAX_KEYS}")
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise _Refused(f"{', '.join(map(repr, twice[:8]))} more than once", "each key once")
+        twice = sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise _Refused(f"{', '.join(repr(key[:80]) for key in twice[:8])} more than once", "each key once")
     return found
 
 

@@ -17,7 +17,11 @@ class Backend(Protocol):
     """Replicas that hold versions and make pictures."""
 
     async def load(self, version: ServedVersion) -> list[str]:
-        """Have every live replica load a version beside those it has; the digests of what they hold now."""
+        """Have every live replica load a version beside those it has; the digests of what they hold now.
+
+        Raises:
+            Exception: a replica that lives could not, or did not say.
+        """
         ...
 
     async def keep(self, digests: Sequence[str]) -> None:
@@ -25,7 +29,11 @@ class Backend(Protocol):
         ...
 
     async def holds(self) -> list[list[str]]:
-        """Digests that each live replica holds."""
+        """Digests that each live replica holds.
+
+        Raises:
+            TimeoutError: one did not say within a few seconds.
+        """
         ...
 
     async def generate(

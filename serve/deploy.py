@@ -16,7 +16,6 @@ import numpy as np
 from ray import serve
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from burnish.data.errors import BurnishError
 from burnish.data.records import SamplerSpec
 from burnish.serve.door import Door
 from burnish.serve.engine import Engine, Made, OnUnit, Unit
@@ -28,7 +27,8 @@ APP, REPLICA = "burnish", "Replica"
 _LOST = ("RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "ObjectLostError")
 TRIES = 2
 """A call whose replica died is keyed work: it is sent once more, elsewhere."""
-PUSH_SECONDS = 120.0
+PUSH_SECONDS, LOOK_SECONDS = 120.0, 4.0
+"""How long every replica may take to load a version, and to say what it holds or forget what it need not."""
 
 
 class Replica:
@@ -74,38 +74,43 @@ class Replica:
 
 
 class ReplicaBackend:
-    """The replicas behind a Serve handle; see `backend.Backend`."""
+    """The replicas behind a Serve handle; see `backend.Backend`.
 
-    def __init__(self) -> None:
-        self._handle = serve.get_deployment_handle(REPLICA, app_name=APP)
+    Args:
+        handle: None = that of the deployment that `build` makes.
+    """
 
-    async def _all(self, method: str, *args: Any) -> list[Any]:
+    def __init__(self, handle: Any = None) -> None:
+        self._handle = serve.get_deployment_handle(REPLICA, app_name=APP) if handle is None else handle
+
+    async def _all(self, method: str, *args: Any, seconds: float) -> list[Any]:
         """What each live replica answers; one that died meanwhile pulls when it starts again.
 
         Raises:
             Refusal: 503, none was ever there.
+            Exception: what a replica that lives raised; `TimeoutError` where it said nothing.
         """
         try:
             pushed = await asyncio.to_thread(self._handle.broadcast, method, *args)
-            answers = await asyncio.to_thread(pushed.results, timeout_s=PUSH_SECONDS, return_exceptions=True)
+            answers = await asyncio.to_thread(pushed.results, timeout_s=seconds, return_exceptions=True)
         except DeploymentUnavailableError:
             raise unavailable("no replica has started yet") from None
         for answer in answers:
-            if isinstance(answer, BurnishError):
+            if isinstance(answer, BaseException) and not _is_lost(answer):
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     async def load(self, version: ServedVersion) -> list[str]:
         """See `Backend`."""
-        return await self._all("hold", version)
+        return await self._all("hold", version, seconds=PUSH_SECONDS)
 
     async def keep(self, digests: Sequence[str]) -> None:
         """See `Backend`."""
-        await self._all("keep", list(digests))
+        await self._all("keep", list(digests), seconds=LOOK_SECONDS)
 
     async def holds(self) -> list[list[str]]:
         """See `Backend`."""
-        return await self._all("holds")
+        return await self._all("holds", seconds=LOOK_SECONDS)
 
     async def generate(
         self, version: ServedVersion, units: Sequence[Unit], sampler: SamplerSpec, on_unit: OnUnit | None = None

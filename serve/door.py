@@ -10,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from burnish.data.errors import ConfigError, Problem
 from burnish.serve.backend import Backend
 from burnish.serve.guard import Guard, Receive, Scope, Send, Tokens
+from burnish.serve.hosts import USER_TOKEN, beyond_loopback
 from burnish.serve.service import Service
 from burnish.serve.store import ServeConfig, Store, strong
-
-USER_TOKEN = "BURNISH_USER_TOKEN"
-"""Environment variable with the users' token; or the file `user.token` in the server's directory."""
 
 
 def make_app(service: Service) -> Any:
@@ -24,7 +23,7 @@ def make_app(service: Service) -> Any:
     from fastapi import FastAPI, Request, Response
     from starlette.exceptions import HTTPException
 
-    from burnish.data.errors import BurnishError, Problem
+    from burnish.data.errors import BurnishError
     from burnish.serve.refusal import Refusal, refusal_of
     from burnish.serve.routes import add_public, refusal_response, request_id
     from burnish.serve.routes_admin import add_admin
@@ -54,13 +53,22 @@ def make_app(service: Service) -> Any:
     return app
 
 
-def tokens_of(store: Store) -> Tokens:
-    """The admin token, made on first use, and the users', where one is set."""
+def tokens_of(config: ServeConfig) -> Tokens:
+    """The admin token, made on first use, and the users', where one is set.
+
+    Raises:
+        ConfigError: a token that is too short, or none for users of a server that others than this machine can reach.
+    """
+    store = Store(Path(config.directory))
     user = os.environ.get(USER_TOKEN) or None
     if user is not None:
         strong(user, USER_TOKEN)
     elif (store.directory / "user.token").exists():
         user = store.token("user")
+    elif foreign := beyond_loopback(config.hosts):
+        hint = f"without one anybody who reaches the server can use it: set {USER_TOKEN}, or write the file"
+        place = f"a user token, in {USER_TOKEN} or {store.directory / 'user.token'}"
+        raise ConfigError("server refused", [Problem("hosts", ", ".join(foreign), f"{place}, or loopback alone", hint)])
     return Tokens(store.token("admin"), user)
 
 
@@ -78,10 +86,14 @@ class Door:
         self.service: Service | None = None
 
     def open(self) -> Service:
-        """Build what answers, once; the service."""
+        """Build what answers, once; the service.
+
+        Raises:
+            ConfigError: as `tokens_of`.
+        """
         if self.service is None:
+            tokens = tokens_of(self._config)
             self.service = Service(self._config, self._backend())
-            tokens = tokens_of(Store(Path(self._config.directory)))
             self._guard = Guard(make_app(self.service), self.service, tokens)
         return self.service
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.data.errors import CheckpointError, Problem
+from burnish.data.errors import BurnishError, CheckpointError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
 from burnish.policies.refiner import Refiner, load_refiner, loaded_digest
 from burnish.policies.snapshot import adapted_digest
@@ -64,13 +64,26 @@ def load_version(version: ServedVersion) -> Refiner:
     """The refiner of a version on a module of its own.
 
     Raises:
-        CheckpointError: not readable, of another base, or not the weights that its digest names.
+        CheckpointError: not readable, of another base, for other layers, or not the weights that its digest names.
     """
-    refiner = load_refiner(Path(version.snapshot), base=Path(version.base), adapted=version.adapted)
+    refiner = _fitted(version)
     found = loaded_digest(Path(version.snapshot), refiner) if version.adapted else adapted_digest(refiner.policy.module)
     if found != version.digest:
         raise CheckpointError("not the weights that were promised", [Problem("digest", found, version.digest)])
     return refiner
+
+
+def _fitted(version: ServedVersion) -> Refiner:
+    try:
+        return load_refiner(Path(version.snapshot), base=Path(version.base), adapted=version.adapted)
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        foreign = "loading state_dict" in str(error) or not isinstance(error, RuntimeError)  # else memory or a device
+        if isinstance(error, BurnishError) or not (foreign and version.adapted):
+            raise
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}"[:240]
+        hint = "promote an adapter that was trained on this base"
+        problem = Problem("adapter", got, "names and shapes of this policy's layers", hint)
+        raise CheckpointError("the adapter does not fit the policy", [problem]) from error
 
 
 class Engine:

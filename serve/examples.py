@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.serve.schema import ErrorBody, RefineOptions, RefineRequest
+from burnish.serve.schema import (
+    CanaryRequest,
+    ErrorBody,
+    FeedbackRequest,
+    PromoteOptions,
+    RefineOptions,
+    RefineRequest,
+    RollbackRequest,
+)
 
 _PICTURE = "iVBORw0KGgo..."
 _FILE = {"type": "string", "format": "binary"}
@@ -73,6 +81,28 @@ EDIT_BODY: dict[str, Any] = {
         "required": True,
         "content": {"multipart/form-data": _form(_OPTIONS | _EDIT, ["image", "prompt"])},
     }
+}
+
+
+def _json(model: Any, example: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    content = {"application/json": {"schema": _schema(model), "example": example}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    text = {"type": "string", "contentEncoding": "base64", "contentMediaType": "application/json"}
+    return {"name": name, "in": "header", "required": True, "schema": {**text, "contentSchema": schema}}
+
+
+FEEDBACK_BODY = _json(FeedbackRequest, {"request_id": "5f0c", "verdict": "better"})
+ROLLBACK_BODY = _json(RollbackRequest, {"reason": "labels are worse"}, required=False)
+CANARY_BODY = _json(CanaryRequest, {"share": 0.2})
+PROMOTE_BODY: dict[str, Any] = {
+    "parameters": [
+        _header("x-burnish-options", _schema(PromoteOptions)),
+        _header("x-burnish-snapshot", {"type": "object", "description": "the run's snapshot.json"}),
+    ],
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _FILE}}},
 }
 _REFUSED = {
     "code": "invalid",

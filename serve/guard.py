@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.data.errors import Problem
+from burnish.serve.hosts import host_name
 from burnish.serve.page import PATHS
 from burnish.serve.refusal import RETRY_SECONDS, Refusal
 from burnish.serve.schema import HEADER_IDEMPOTENCY, HEADER_REQUEST, MAX_BODY
@@ -40,7 +41,7 @@ _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Tokens:
-    """Secrets of a server; no user token = user routes are open to this machine."""
+    """Secrets of a server; no user token = user routes are open, and it is reached from this machine alone."""
 
     admin: str
     user: str | None = None
@@ -102,7 +103,7 @@ class Guard:
     def _admit(self, scope: Scope) -> None:
         """Raises: Refusal 421, 403 or 401."""
         host = _values(scope, b"host")
-        if len(host) != 1 or _name(host[0]) not in self._service.config.hosts:
+        if len(host) != 1 or host_name(host[0].decode("latin-1")) not in self._service.config.hosts:
             raise Refusal(421, "misdirected", "the request is refused", [Problem("Host", "another host", "this one")])
         path = scope["path"]
         admin = path.startswith(ADMIN)
@@ -166,14 +167,6 @@ def _request_id(scope: Scope) -> str:
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key.lower() == name]
-
-
-def _name(host: bytes) -> str:
-    """A Host without its port; "" where the port is none."""
-    text = host.decode("latin-1").lower()
-    end = text.find("]") + 1 if text.startswith("[") else text.find(":")
-    name, port = (text, "") if end < 0 else (text[:end], text[end:])
-    return name if not port or port[1:].isdigit() else ""
 
 
 async def _body(scope: Scope, receive: Receive, most: int) -> bytes:

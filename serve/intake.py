@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from burnish.data.crops import check_box
 from burnish.data.errors import DataError, Problem
-from burnish.data.images import decode_image
+from burnish.data.images import MIN_SIDE, decode_image, opened
 from burnish.data.pictures import Channel, Picture, read_mask, read_picture
 from burnish.data.records import MAX_REFERENCES, REFERENCE_KINDS, Example, Reference
 from burnish.data.regions import Region, region_of
@@ -25,6 +26,8 @@ from burnish.serve.refusal import invalid
 from burnish.serve.schema import (
     MAX_ENCODED,
     MAX_FORWARDS,
+    MAX_INPUT,
+    MAX_KEYS,
     MAX_OUTPUT,
     MAX_REGIONS,
     MAX_SEED,
@@ -84,20 +87,33 @@ def checked(model: type[M], fields: Any) -> M:
     """Fields as a model of the schema.
 
     Raises:
-        Refusal: 422 with every field that is wrong.
+        Refusal: 422 with every field that is wrong, or the mappings of more than `MAX_KEYS` fields.
     """
+    if crowded := list(_crowded(fields, "")):
+        raise invalid(*crowded)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
         found = [
-            Problem(".".join(map(str, e["loc"])) or "body", _shown(e["input"], e["type"]), e["msg"])
-            for e in error.errors()
+            Problem(".".join(map(str, e["loc"]))[:80] or "body", _shown(e["input"], e["type"]), e["msg"])
+            for e in error.errors(include_url=False)
         ]
         raise invalid(*found) from None
 
 
+def _crowded(tree: Any, name: str) -> Iterator[Problem]:
+    """A problem for each mapping that has more fields than any request: each would be a problem of its own."""
+    if isinstance(tree, dict) and len(tree) > MAX_KEYS:
+        yield Problem(name[:80] or "body", f"{len(tree)} fields", f"at most {MAX_KEYS}")
+        return
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, part in parts:
+        if isinstance(part, dict | list):
+            yield from _crowded(part, f"{name}.{str(key)[:80]}".lstrip("."))
+
+
 def _shown(value: Any, kind: str) -> str:
-    return "nothing" if kind == "missing" else repr(value)[:80]
+    return "nothing" if kind == "missing" else repr(value[:80] if isinstance(value, str | list) else value)[:80]
 
 
 def json_upload(tree: Any) -> Upload:
@@ -149,13 +165,20 @@ def _unpacked(text: str) -> bytes:
         raise ValueError("no base64") from None
 
 
-def make_job(upload: Upload) -> Job:
-    """Decode an upload.
+def make_job(upload: Upload, *, most: int = MAX_INPUT) -> Job:
+    """Decode an upload, once its amounts and then its headers keep the limits.
+
+    Args:
+        upload: from a body.
+        most: pixels of all its pictures together.
 
     Raises:
-        Refusal: 422 with everything that is wrong with its pictures, boxes and amounts.
+        Refusal: 422 with everything that is wrong with its amounts, else with its headers, else with its pictures and
+            boxes.
     """
-    problems: list[Problem] = []
+    problems = list(_too_many(upload)) or list(_too_large(upload, most))
+    if problems:
+        raise invalid(*problems)
 
     def tried(name: str, act: Callable[[], T]) -> T | None:
         try:
@@ -165,24 +188,22 @@ def make_job(upload: Upload) -> Job:
             return None
 
     def picture(name: str, payload: bytes) -> Picture | None:
-        return tried(name, lambda: read_picture(_bounded(payload, name), name=name))
+        return tried(name, lambda: read_picture(payload, name=name))
 
     def shown(name: str, payload: bytes) -> np.ndarray | None:
-        return tried(name, lambda: decode_image(_bounded(payload, name), name=name, min_side=1))
+        return tried(name, lambda: decode_image(payload, name=name, min_side=1))
 
     image = picture("image", upload.image)
     masks = [
-        (name, tried(name, lambda n=name, p=payload: read_mask(_bounded(p, n), name=n, channel=upload.mask_channel)))
+        (name, tried(name, lambda n=name, p=payload: read_mask(p, name=n, channel=upload.mask_channel)))
         for name, payload in upload.masks
     ]
     references = [(kind, shown(name, payload)) for name, kind, payload in upload.references]
-    problems += _too_many(upload)
     if image is None:
         raise invalid(*problems)
     height, width = image.pixels.shape[1:]
     regions = [tried(name, lambda n=name, b=box: _boxed(n, b, height, width)) for name, box in upload.boxes]
     regions += [tried(n, lambda n=n, m=m: _masked(n, m, height, width)) for n, m in masks if m is not None]
-    problems += _too_much(upload, height * width)
     if problems:
         raise invalid(*problems)
     seen = tuple(Reference(kind, pixels) for kind, pixels in references if pixels is not None)
@@ -201,7 +222,8 @@ def _bounded(payload: bytes, name: str) -> bytes:
     return payload
 
 
-def _too_many(upload: Upload) -> Iterable[Problem]:
+def _too_many(upload: Upload) -> Iterator[Problem]:
+    """What is known without a look at a picture."""
     if len(upload.references) > MAX_REFERENCES:
         yield Problem("references", str(len(upload.references)), f"at most {MAX_REFERENCES}")
     for name, kind, _ in upload.references:
@@ -209,15 +231,30 @@ def _too_many(upload: Upload) -> Iterable[Problem]:
             yield Problem(f"{name}.kind", repr(kind)[:80], ", ".join(REFERENCE_KINDS))
     if len(upload.boxes) + len(upload.masks) > MAX_REGIONS:
         yield Problem("regions", str(len(upload.boxes) + len(upload.masks)), f"at most {MAX_REGIONS}")
-
-
-def _too_much(upload: Upload, pixels: int) -> Iterable[Problem]:
     options = upload.options
     forwards = options.n * (options.steps or 1) * max(1, len(upload.boxes) + len(upload.masks))
     if forwards > MAX_FORWARDS:
         yield Problem("n, steps, regions", f"{forwards} forward passes", f"at most {MAX_FORWARDS}")
-    if options.n * pixels > MAX_OUTPUT:
-        yield Problem("n", f"{options.n} x {pixels} pixels", f"at most {MAX_OUTPUT} pixels together")
+
+
+def _too_large(upload: Upload, most: int) -> Iterator[Problem]:
+    """What headers say: sizes of each picture, and pixels of all of them, made and given."""
+    parts = [("image", upload.image, MIN_SIDE), *((name, mask, MIN_SIDE) for name, mask in upload.masks)]
+    parts += [(name, payload, 1) for name, _, payload in upload.references]
+    given: list[int] = []
+    for name, payload, least in parts:
+        try:
+            with opened(BytesIO(_bounded(payload, name)), name, least) as header:
+                given.append(header.width * header.height)
+        except DataError as error:
+            yield _problem(name, error.message)
+            given.append(0)
+    if sum(given) > most:
+        hint = "smaller pictures, or boxes in the place of masks"
+        yield Problem("image, masks, references", f"{sum(given)} pixels", f"at most {most} pixels together", hint)
+    samples = upload.options.n
+    if samples * given[0] > MAX_OUTPUT:
+        yield Problem("n", f"{samples} x {given[0]} pixels", f"at most {MAX_OUTPUT} pixels together")
 
 
 def _boxed(name: str, box: list[int], height: int, width: int) -> Region:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from burnish.data.errors import InfrastructureError
 from burnish.serve.backend import LocalBackend
-from burnish.serve.door import Door
+from burnish.serve.door import Door, tokens_of
 from burnish.serve.engine import Engine
 from burnish.serve.store import ServeConfig
 
@@ -26,9 +26,11 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Callable[[], N
 
     Raises:
         InfrastructureError: the port is taken, or the server does not come up.
+        ConfigError: as `tokens_of`.
     """
     import uvicorn
 
+    tokens_of(config)  # uvicorn would take a door that does not open for one without a lifespan
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from burnish.policies.refiner import read_snapshot
 from burnish.serve.backend import Backend
 from burnish.serve.canary import Tally, Trial, worse_score
 from burnish.serve.candidate import lay_down
+from burnish.serve.leftovers import VERSIONS, sweep_uploads, sweep_versions
 from burnish.serve.metrics import Metrics
 from burnish.serve.probe import Probe
 from burnish.serve.refusal import Refusal, ReplicaDied
@@ -60,6 +62,8 @@ class Promoter:
         """Load every version of the state on every replica."""
         for version in self._versions.loaded():
             await self._backend.load(version)
+        await asyncio.to_thread(sweep_uploads, self._store.directory)
+        await self._sweep()
         for name, line in self._versions.lines.items():
             if line.canary is not None:
                 self._watch(line.versions[line.canary])
@@ -75,24 +79,23 @@ class Promoter:
             present = self._present(options.policy)
             lineage = {"by": "promote", **options.lineage}
             number = self._versions.next_number(options.policy)
-            root = Path(self._config.directory) / "versions"
+            root = self._store.directory / VERSIONS
             version = await asyncio.to_thread(
                 lay_down, adapter=adapter, snapshot=snapshot, beside=present, number=number, root=root, lineage=lineage
             )
             try:
                 await self._load(version)
                 score = None if options.canary else await self._gate(version, present)
+                state = ("canary", "on trial") if options.canary else ("active", "promoted")
+                self._enter(version, state=state[0], share=options.canary, reason=state[1], score=score)
             except BaseException:
                 shutil.rmtree(version.snapshot, ignore_errors=True)
-                with suppress(Refusal):  # replicas that are away have nothing to forget
-                    await self._forget()
+                await self._forget()
                 raise
             if options.canary:
-                self._enter(version, state="canary", share=options.canary, reason="on trial")
                 self._trials[options.policy] = Trial()
                 self._watch(version)
                 return version
-            self._enter(version, state="active", share=0.0, reason="promoted", score=score)
             await self._forget()
             return version
 
@@ -112,8 +115,17 @@ class Promoter:
         """Every live replica holds it and says so by its digest."""
         try:
             digests = await self._backend.load(version)
+        except Refusal:
+            raise
         except BurnishError as error:
             raise self._refuse(version, "; ".join(map(str, error.problems)) or error.message, error.problems) from None
+        except Exception as error:  # out of memory, or silent: one replica that lives without it is enough
+            cause = getattr(error, "cause", None) or error
+            why = f"{type(cause).__name__}: {cause}"[:240]
+            problem = Problem(
+                "replica", why, "that every replica loads it", "see the replicas' logs, then promote again"
+            )
+            raise self._refuse(version, f"a replica did not load it: {why}", [problem]) from error
         wrong = [digest for digest in digests if digest != version.digest]
         if wrong or not digests:
             problem = Problem("digest", ", ".join(d[:12] for d in wrong) or "no replica", version.digest)
@@ -146,17 +158,39 @@ class Promoter:
     def _enter(
         self, version: ServedVersion, *, state: str, share: float, reason: str, score: float | None = None
     ) -> None:
+        lines = self._versions.lines
+        before = deepcopy(lines[version.policy])
         self._versions.enter(version, now=time.time(), state=state, share=share, reason=reason)
-        self._versions.lines[version.policy].standings[version.number].score = score
-        self._store.write(self._versions)
+        lines[version.policy].standings[version.number].score = score
+        try:
+            self._store.write(self._versions)
+        except OSError:  # what a restart would not know is not served
+            lines[version.policy] = before
+            raise
         self._event("promoted" if state == "active" else "canary", version, reason=reason, share=share, score=score)
 
     def _event(self, kind: str, version: ServedVersion, **details: Any) -> None:
+        """Tell what happened; a disk that has no room for a line undoes no change."""
         self._metrics.changes.labels(kind).inc()
-        self._store.event(kind, policy=version.policy, version=version.number, digest=version.digest, **details)
+        with suppress(OSError):
+            self._store.event(kind, policy=version.policy, version=version.number, digest=version.digest, **details)
 
     async def _forget(self) -> None:
-        await self._backend.keep([version.digest for version in self._versions.loaded()])
+        """Free the replicas of what is not served; one that is away, fails or hangs only holds more than it needs."""
+        with suppress(Exception):
+            await self._backend.keep([version.digest for version in self._versions.loaded()])
+        self._spawn(self._sweep_later())
+
+    async def _sweep_later(self) -> None:
+        await asyncio.sleep(self._config.max_seconds + 1.0)
+        async with self._turn:
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Remove files of versions that are given up, once no request that chose one of them can still be in work."""
+        needed = self._versions.needed(since=time.time() - self._config.max_seconds)
+        names = {Path(version.snapshot).name for version in needed}
+        await asyncio.to_thread(sweep_versions, self._store.directory, needed=names)
 
     async def roll_back(self, policy: str | None, reason: str) -> tuple[ServedVersion, ServedVersion]:
         """(given up, serving now); the version before is loaded everywhere, so this is a switch of a pointer.

@@ -12,6 +12,8 @@ from burnish.data.errors import BurnishError, Problem
 
 RETRY_SECONDS = 1
 """What `Retry-After` says at least."""
+MAX_PROBLEMS = 32
+"""Problems that one answer names; of the others it says how many there are."""
 INTERNAL = "internal error; the server's log says more under this request id"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -61,8 +63,10 @@ class Refusal(Exception):
 
 
 def invalid(*problems: Problem) -> Refusal:
-    """422: fields or pictures that cannot be used."""
-    return Refusal(422, "invalid", "the request is refused", problems)
+    """422: fields or pictures that cannot be used; of more than `MAX_PROBLEMS` the first."""
+    left = len(problems) - MAX_PROBLEMS
+    more = [Problem("problems", f"{left} more", f"at most {MAX_PROBLEMS} are named")] if left > 0 else []
+    return Refusal(422, "invalid", "the request is refused", [*problems[:MAX_PROBLEMS], *more])
 
 
 class ReplicaDied(Refusal):

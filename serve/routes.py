@@ -7,7 +7,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,14 +17,14 @@ from fastapi.responses import StreamingResponse
 from burnish.data.errors import DataError, Problem
 from burnish.data.strict_json import parse
 from burnish.serve.edits import EditOptions, check_size, completed, edit_reply, edit_upload, partial
-from burnish.serve.examples import EDIT_BODY, ERRORS, REFINE_BODY
+from burnish.serve.examples import EDIT_BODY, ERRORS, FEEDBACK_BODY, REFINE_BODY
 from burnish.serve.forms import form_upload, read_form
 from burnish.serve.idempotency import Answer
-from burnish.serve.intake import Job, Upload, checked, json_upload, make_job
+from burnish.serve.intake import Job, M, Upload, checked, json_upload, make_job
 from burnish.serve.metrics import CONTENT_TYPE
 from burnish.serve.page import add_page
 from burnish.serve.pixels import in_thread
-from burnish.serve.refusal import Refusal
+from burnish.serve.refusal import Refusal, unavailable
 from burnish.serve.schema import (
     HEADER_IDEMPOTENCY,
     HEADER_REPLAYED,
@@ -31,7 +32,7 @@ from burnish.serve.schema import (
     PoliciesReply,
     RefineReply,
 )
-from burnish.serve.service import Outcome, Service
+from burnish.serve.service import Outcome, Service, Taken
 from burnish.serve.streams import Emit, events
 from burnish.serve.waiting import while_connected
 
@@ -57,7 +58,10 @@ def _add_looks(router: APIRouter, service: Service) -> None:
         if service.draining:
             raise Refusal(503, "unavailable", "the server is about to end")
         service.start()
-        held = await asyncio.wait_for(service.backend.holds(), 5.0) if service.ready else []
+        try:
+            held = await asyncio.wait_for(service.backend.holds(), 5.0) if service.ready else []
+        except TimeoutError:
+            raise unavailable("a replica does not answer") from None
         if not held:
             raise Refusal(503, "unavailable", "versions are being loaded")
         return {"status": "ready"}
@@ -98,24 +102,27 @@ def _add_work(router: APIRouter, service: Service) -> None:
     async def refine(request: Request) -> RefineReply:
         upload = await _native_upload(request)
         if upload.options.stream:
-            job = await in_thread(make_job, upload)
-            return _native_stream(service, request, job)  # type: ignore[return-value]
+            job = await in_thread(make_job, upload, most=service.config.input_pixels)
+            return await _native_stream(service, request, job)  # type: ignore[return-value]
         return await _answered(service, request, lambda: _refined(service, request, upload))  # type: ignore[return-value]
 
     @router.post("/v1/images/edits", openapi_extra=EDIT_BODY, summary="OpenAI's images-edit call")
     async def edit(request: Request) -> dict[str, Any]:
         _content_type(request, ("multipart/form-data",))
-        upload, options = edit_upload(await read_form(request))
+        upload, options = await in_thread(edit_upload, await read_form(request))
         if upload.options.stream:
-            job = await in_thread(make_job, upload)
+            job = await in_thread(make_job, upload, most=service.config.input_pixels)
             check_size(job, options)
-            return _edit_stream(service, request, job, options)  # type: ignore[return-value]
+            return await _edit_stream(service, request, job, options)  # type: ignore[return-value]
         return await _answered(service, request, lambda: _edited(service, request, upload, options))  # type: ignore[return-value]
 
-    @router.post("/v1/feedback", status_code=201, summary="Better or worse, or a corrected picture")
+    @router.post(
+        "/v1/feedback", status_code=201, openapi_extra=FEEDBACK_BODY, summary="Better or worse, or a corrected picture"
+    )
     async def feedback(request: Request) -> dict[str, str]:
         _content_type(request, ("application/json",))
-        asked = checked(FeedbackRequest, _tree(await request.body()))
+        service.taken_feedback()
+        asked = await in_thread(_checked_tree, FeedbackRequest, await request.body())
         await service.judge(asked)
         return {"status": "stored", "request_id": asked.request_id}
 
@@ -140,22 +147,27 @@ def _tree(raw: bytes) -> Any:
         raise Refusal(400, "malformed", error.message, error.problems) from None
 
 
+def _checked_tree(model: type[M], raw: bytes) -> M:
+    return checked(model, _tree(raw))
+
+
 async def _native_upload(request: Request) -> Upload:
     if _content_type(request, ("application/json", "multipart/form-data")) == "application/json":
-        return json_upload(await in_thread(_tree, await request.body()))
-    return form_upload(await read_form(request))
+        body = await request.body()
+        return await in_thread(lambda: json_upload(_tree(body)))
+    return await in_thread(form_upload, await read_form(request))
 
 
 async def _refined(service: Service, request: Request, upload: Upload) -> Answer:
-    job = await in_thread(make_job, upload)
-    outcome = await service.refine(job, request_id(request), route="/v1/refine")
+    job = await in_thread(make_job, upload, most=service.config.input_pixels)
+    outcome = await service.refine(await service.take(job), request_id(request), route="/v1/refine")
     return Answer(json.dumps(outcome.reply()).encode(), outcome.headers)
 
 
 async def _edited(service: Service, request: Request, upload: Upload, options: EditOptions) -> Answer:
-    job = await in_thread(make_job, upload)
+    job = await in_thread(make_job, upload, most=service.config.input_pixels)
     check_size(job, options)
-    outcome = await service.refine(job, request_id(request), route="/v1/images/edits")
+    outcome = await service.refine(await service.take(job), request_id(request), route="/v1/images/edits")
     return Answer(json.dumps(edit_reply(outcome, options)).encode(), outcome.headers)
 
 
@@ -179,39 +191,55 @@ def _normal(request: Request, body: bytes) -> bytes:
     return body.replace(boundary.strip('"').encode(), b"") if boundary else body
 
 
-def _stream(
-    service: Service, request: Request, work: Callable[[Emit], Awaitable[tuple[str, Any]]]
+async def _stream(
+    service: Service, request: Request, taken: Taken, work: Callable[[Emit], Awaitable[tuple[str, Any]]]
 ) -> StreamingResponse:
+    """The response begins with the first event: what is refused before it gets its own status."""
+
     def failed(error: BaseException) -> Refusal:
         return service.internal(request_id(request), request.url.path, error)
 
     parts = events(work, request_id=request_id(request), failed=failed)
-    return StreamingResponse(parts, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+    first = await while_connected(request, anext(parts))
+
+    async def whole() -> AsyncIterator[bytes]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    headers = {"cache-control": "no-cache", **taken.headers}
+    return StreamingResponse(whole(), media_type="text/event-stream", headers=headers)
 
 
-def _native_stream(service: Service, request: Request, job: Job) -> StreamingResponse:
+async def _native_stream(service: Service, request: Request, job: Job) -> StreamingResponse:
+    taken = await while_connected(request, service.take(job))
+
     async def work(emit: Emit) -> tuple[str, Any]:
-        outcome = await service.refine(job, request_id(request), route="/v1/refine", tell=emit)
+        outcome = await service.refine(taken, request_id(request), route="/v1/refine", tell=emit)
         return "done", outcome.reply()
 
-    return _stream(service, request, work)
+    return await _stream(service, request, taken, work)
 
 
-def _edit_stream(service: Service, request: Request, job: Job, options: EditOptions) -> StreamingResponse:
+async def _edit_stream(service: Service, request: Request, job: Job, options: EditOptions) -> StreamingResponse:
+    taken = await while_connected(request, service.take(job))
     created, sent = int(time.time()), []
 
     async def work(emit: Emit) -> tuple[str, Any]:
         def tell(name: str, data: dict[str, Any]) -> None:
-            if name == "progress" and data["preview"] and len(sent) < options.partial_images:
+            if name == "accepted":
+                emit("", {})
+            elif data["preview"] and len(sent) < options.partial_images:
                 sent.append(1)
                 entry = partial(len(sent) - 1, data["preview"]["b64"], job=job, created=created)
                 emit(entry["type"], entry)
 
-        outcome: Outcome = await service.refine(job, request_id(request), route="/v1/images/edits", tell=tell)
+        outcome: Outcome = await service.refine(taken, request_id(request), route="/v1/images/edits", tell=tell)
         entry = completed(outcome)
         return entry["type"], entry
 
-    return _stream(service, request, work)
+    return await _stream(service, request, taken, work)
 
 
 def refusal_response(refusal: Refusal, request: Request) -> Response:

@@ -8,6 +8,8 @@ import base64
 import binascii
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from fastapi import APIRouter, FastAPI, Request
 
 from burnish.data.errors import DataError, Problem
 from burnish.data.strict_json import parse
-from burnish.serve.examples import ERRORS
+from burnish.serve.examples import CANARY_BODY, ERRORS, PROMOTE_BODY, ROLLBACK_BODY
 from burnish.serve.guard import too_large
-from burnish.serve.intake import checked
+from burnish.serve.intake import M, checked
+from burnish.serve.leftovers import UPLOAD
+from burnish.serve.pixels import in_thread
 from burnish.serve.refusal import Refusal, invalid
 from burnish.serve.schema import CanaryRequest, PromoteOptions, RollbackRequest
 from burnish.serve.service import Service
@@ -32,32 +36,51 @@ def add_admin(app: FastAPI, service: Service) -> None:
     """Add the routes that need the admin token."""
     router = APIRouter(prefix="/v1/admin", responses=ERRORS)
 
-    @router.post("/promote", summary="Take an adapter live; the body is its safetensors file")
+    @router.post(
+        "/promote", openapi_extra=PROMOTE_BODY, summary="Take an adapter live; the body is its safetensors file"
+    )
     async def promote(request: Request) -> dict[str, Any]:
-        await service.wait_ready()
+        await service.wait_ready()  # leftovers of earlier uploads are swept by then
         options = checked(PromoteOptions, _header(request, HEADER_OPTIONS))
         snapshot = _raw_header(request, HEADER_SNAPSHOT)
-        with tempfile.TemporaryDirectory(dir=service.config.directory, prefix=".upload-") as folder:
+        with _stored(), tempfile.TemporaryDirectory(dir=service.config.directory, prefix=UPLOAD) as folder:
             adapter = Path(folder) / "adapter.safetensors"
             await _receive(request, adapter, service.config.promote_bytes)
             version = await service.promoter.promote(adapter, snapshot, options)
         return _shown(service, version)
 
-    @router.post("/rollback", summary="Give up a canary, or go back to the version before")
+    @router.post("/rollback", openapi_extra=ROLLBACK_BODY, summary="Give up a canary, or go back to the version before")
     async def rollback(request: Request) -> dict[str, Any]:
-        asked = checked(RollbackRequest, _body(await request.body()))
+        asked = await in_thread(_checked_body, RollbackRequest, await request.body())
         given_up, serving = await service.promoter.roll_back(asked.policy, asked.reason)
         return {"rolled_back": given_up.name, **_shown(service, serving)}
 
-    @router.post("/canary", summary="Change a canary's share, or accept it")
+    @router.post("/canary", openapi_extra=CANARY_BODY, summary="Change a canary's share, or accept it")
     async def canary(request: Request) -> dict[str, Any]:
-        asked = checked(CanaryRequest, _body(await request.body()))
+        asked = await in_thread(_checked_body, CanaryRequest, await request.body())
         if asked.accept == (asked.share is not None):
             raise invalid(Problem("share, accept", "both or none", "one of the two"))
         version = await service.promoter.change_canary(asked.policy, share=asked.share, accept=asked.accept)
         return _shown(service, version)
 
     app.include_router(router)
+
+
+@contextmanager
+def _stored() -> Iterator[None]:
+    """Says why the disk does not take an upload.
+
+    Raises:
+        Refusal: 507.
+    """
+    try:
+        yield
+    except (TimeoutError, ConnectionError):  # not the disk's
+        raise
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        problem = Problem("directory", why, "room and rights for the adapter", "free the disk, then promote again")
+        raise Refusal(507, "not_stored", f"the upload cannot be stored: {why}", [problem]) from error
 
 
 def _shown(service: Service, version: ServedVersion) -> dict[str, Any]:
@@ -78,6 +101,10 @@ def _body(raw: bytes) -> Any:
         return parse(raw) if raw else {}
     except DataError as error:
         raise Refusal(400, "malformed", error.message, error.problems) from None
+
+
+def _checked_body(model: type[M], raw: bytes) -> M:
+    return checked(model, _body(raw))
 
 
 def _raw_header(request: Request, name: str) -> bytes:

@@ -18,6 +18,8 @@ MAX_BODY = 32 << 20
 """Bytes of a request's body; more are not read."""
 MAX_ENCODED = 20 << 20
 """Bytes of one encoded picture."""
+MAX_KEYS = 64
+"""Fields of one mapping of a request."""
 MAX_REGIONS = 16
 MAX_PROMPT = 2000
 """Characters of an instruction."""
@@ -28,6 +30,8 @@ MAX_FORWARDS = 800
 """Samples times steps times regions of one request."""
 MAX_OUTPUT = 2 << 24
 """Pixels of all samples of one request together."""
+MAX_INPUT = 64 << 20
+"""Pixels of all pictures of one request together, unless the server's configuration says otherwise."""
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 """A policy's name; `NAME@VERSION` pins one version of it."""
 MODEL = rf"{NAME}(@[1-9][0-9]{{0,8}})?"
@@ -66,7 +70,7 @@ class ReferenceIn(Strict):
 class RegionIn(Strict):
     """One region: a box or a mask."""
 
-    box: list[int] | None = Field(default=None, description="[x1, y1, x2, y2], pixels, half-open")
+    box: list[int] | None = Field(default=None, description="[x1, y1, x2, y2], pixels, half-open", max_length=4)
     mask: str | None = Field(
         default=None, description="base64 of a picture of the image's size, luminance >= 128 = edit"
     )
@@ -126,7 +130,9 @@ class RefineRequest(RefineOptions):
     mask: str | None = Field(
         default=None, description="base64 of a picture of the image's size, luminance >= 128 = edit"
     )
-    box: list[int] | None = Field(default=None, description="[x1, y1, x2, y2], pixels of the upright image, half-open")
+    box: list[int] | None = Field(
+        default=None, description="[x1, y1, x2, y2], pixels of the upright image, half-open", max_length=4
+    )
     regions: list[RegionIn] | None = Field(
         default=None,
         description="several regions; overlapping ones are refined as one",

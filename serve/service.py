@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.data.errors import BurnishError, Problem
+from burnish.data.pictures import LOSSLESS
 from burnish.serve.backend import Backend
 from burnish.serve.feedback import Feedback
 from burnish.serve.idempotency import Answer, Repeats
@@ -32,12 +33,34 @@ from burnish.serve.schema import (
 )
 from burnish.serve.store import RequestLog, ServeConfig, Store
 from burnish.serve.versions import ServedVersion, Versions
-from burnish.serve.work import Done, Tell, carry_out, mime_of
+from burnish.serve.work import Done, Tell, carry_out, mime_of, output_format
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A job that was let in: since when (Unix time), the seconds it may take, and the version that does it."""
+
+    job: Job
+    version: ServedVersion
+    began: float
+    limit: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer, known before it is there."""
+        exact = output_format(self.job.options, self.job.picture) in LOSSLESS
+        return {
+            HEADER_MODEL: self.version.name,
+            HEADER_VERSION: str(self.version.number),
+            HEADER_DIGEST: self.version.digest,
+            HEADER_SEED: str(self.job.seeds[0]),
+            HEADER_EXACT: "true" if exact else "false",
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """An answered request: id, version, job and what came of it."""
+    """An answered request: id, version, job, what came of it, and the headers of the answer."""
 
     id: str
     version: ServedVersion
@@ -45,17 +68,7 @@ class Outcome:
     done: Done
     created: int
     seconds: float
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        return {
-            HEADER_MODEL: self.version.name,
-            HEADER_VERSION: str(self.version.number),
-            HEADER_DIGEST: self.done.digest,
-            HEADER_SEED: str(self.job.seeds[0]),
-            HEADER_EXACT: "true" if self.done.exact else "false",
-        }
+    headers: dict[str, str]
 
     @property
     def images(self) -> list[str]:
@@ -133,16 +146,24 @@ class Service:
         if refusal is not None:
             raise refusal
 
-    async def refine(self, job: Job, request_id: str, *, route: str, tell: Tell | None = None) -> Outcome:
+    async def take(self, job: Job) -> Taken:
+        """Let a job in, and choose the version that does it.
+
+        Raises:
+            Refusal: 408 its deadline passed, 422 no such version, 503 no replica is there.
+        """
+        began = time.time()
+        await self.wait_ready()
+        limit = self._limit(job, began)
+        return Taken(job, self.versions.choose(job.options.model), began, limit)
+
+    async def refine(self, taken: Taken, request_id: str, *, route: str, tell: Tell | None = None) -> Outcome:
         """Carry out a job with the version that it is due.
 
         Raises:
             Refusal: 408 its deadline passed, 422 the policy does not take it, 503 no replica answers.
         """
-        began = time.time()
-        await self.wait_ready()
-        limit = self._limit(job, began)
-        version = self.versions.choose(job.options.model)
+        job, version, began, limit = taken.job, taken.version, taken.began, taken.limit
         named = {"id": request_id, "model": version.name, "version": version.number, "digest": version.digest}
 
         def heard(event: str, data: dict[str, Any]) -> None:
@@ -173,7 +194,7 @@ class Service:
         self.metrics.pictures.labels(version.policy, str(version.number)).inc(len(done.payloads))
         if self.feedback is not None:
             self.feedback.remember(request_id, job, done, version)
-        return Outcome(request_id, version, job, done, int(began), round(time.time() - began, 4))
+        return Outcome(request_id, version, job, done, int(began), round(time.time() - began, 4), taken.headers)
 
     def _limit(self, job: Job, began: float) -> float:
         if job.options.deadline is None:
@@ -199,15 +220,23 @@ class Service:
             self.metrics.replays.inc()
         return answer, again
 
+    def taken_feedback(self) -> Feedback:
+        """Where feedback goes.
+
+        Raises:
+            Refusal: 404, it is off.
+        """
+        if self.feedback is None:
+            raise Refusal(404, "not_found", "this server takes no feedback", [])
+        return self.feedback
+
     async def judge(self, asked: FeedbackRequest) -> None:
         """Store feedback.
 
         Raises:
             Refusal: 404, feedback is off or the request is not remembered; see `Feedback.store`.
         """
-        if self.feedback is None:
-            raise Refusal(404, "not_found", "this server takes no feedback", [])
-        kept, first = await asyncio.to_thread(self.feedback.store, asked)
+        kept, first = await asyncio.to_thread(self.taken_feedback().store, asked)
         if asked.verdict is not None and first:
             self.promoter.count(kept.version, vote=asked.verdict)
 

@@ -15,9 +15,11 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from burnish.data.errors import CheckpointError, ConfigError, Problem
+from burnish.serve.hosts import LOOPBACK, host_name
+from burnish.serve.schema import MAX_INPUT
 from burnish.serve.versions import FORMAT_VERSION, Versions
 
 STATE, EVENTS, REQUESTS = "state.json", "events.jsonl", "requests.jsonl"
@@ -42,11 +44,23 @@ class ServeConfig(BaseModel):
     feedback: str | None = Field(default=None, description="directory for feedback; null = no feedback")
     feedback_bytes: int = Field(default=1 << 30, description="bytes that feedback may fill", ge=1 << 20)
     hosts: tuple[str, ...] = Field(
-        default=("127.0.0.1", "localhost", "[::1]"), description="names that a request's Host may have"
+        default=LOOPBACK,
+        description="names that a request's Host may have, with any port; others than loopback need a user token",
     )
     promote_bytes: int = Field(default=1 << 30, description="bytes of a promoted adapter", ge=1 << 10)
+    input_pixels: int = Field(
+        default=MAX_INPUT, description="pixels of all pictures of a request, by their headers", ge=1 << 10
+    )
     cpus: float = Field(default=1.0, description="CPUs that Ray reserves for a replica", ge=0.0)
     gpus: float = Field(default=0.0, description="GPUs that Ray reserves for a replica", ge=0.0)
+
+    @field_validator("hosts")
+    @classmethod
+    def _named(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host_name(host):
+                raise ValueError(f"got {host!r}, allowed a host name, with its port or without")
+        return tuple(map(host_name, hosts))
 
 
 class Store:

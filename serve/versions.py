@@ -181,6 +181,11 @@ class Versions:
         states = ("active", "canary", "held")
         return [v for line in self.lines.values() for v in line.versions.values() if self.state(v) in states]
 
+    def needed(self, *, since: float) -> list[ServedVersion]:
+        """Versions whose files may still be read: those loaded, and those given up after a moment (Unix time)."""
+        every = [v for line in self.lines.values() for v in line.versions.values()]
+        return self.loaded() + [v for v in every if self.lines[v.policy].standings[v.number].since >= since]
+
     def state(self, version: ServedVersion) -> str:
         """State of a version."""
         return self.lines[version.policy].standings[version.number].state

@@ -12,8 +12,10 @@ from burnish.platform.lint.kuberay import cluster_problems, name_problems
 from burnish.platform.lint.schema import shape_problems
 from burnish.platform.lint.serve_config import serve_problems
 from burnish.platform.lookup import did_you_mean
+from burnish.serve.hosts import USER_TOKEN, beyond_loopback
 
 SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+SERVER = "burnish.serve.deploy:build"
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 LONGEST = {"RayCluster": 63, "RayJob": 47, "RayService": 47}
 """Characters of a name, as KubeRay allows them."""
@@ -96,6 +98,7 @@ def _service(spec: Mapping[str, Any]) -> Iterator[Problem]:
     elif isinstance(text, str):
         tree, broken = parse(text, source="serveConfigV2")
         yield from broken or under("serveConfigV2", [*serve_problems(tree), *_port(tree, cluster)])
+        yield from under("rayClusterConfig", _user_token(tree, cluster))
 
 
 def _port(serve: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[Problem]:
@@ -107,6 +110,20 @@ def _port(serve: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[Prob
             return
     if mapping(serve).get("proxy_location") != "Disabled":
         yield Problem("http_options.port", str(port), "a containerPort of a worker group")
+
+
+def _user_token(serve: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[Problem]:
+    """Our server does not start under names that others can use without a token for them, wherever its pod is."""
+    applications = [app for _, app in entries(serve, "applications") if app.get("import_path") == SERVER]
+    if not any(beyond_loopback(mapping(app, "args").get("hosts")) for app in applications):
+        return
+    for index, group in entries(cluster, "workerGroupSpecs"):
+        containers = entries(mapping(group, "template", "spec"), "containers")
+        given = [env for _, env in (entries(containers[0][1], "env") if containers else ())]
+        if not any(env.get("name") == USER_TOKEN and mapping(env, "valueFrom", "secretKeyRef") for env in given):
+            field = f"workerGroupSpecs.{index}.template.spec.containers.0.env"
+            hint = "the server's hosts are not loopback alone, so it does not start without"
+            yield Problem(field, f"no {USER_TOKEN}", f"{USER_TOKEN} from valueFrom.secretKeyRef", hint)
 
 
 def _callers(cluster: Mapping[str, Any]) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ PLANTED = {
     "rules for a way that is open": (JOB, "ingressRules", "egressRules", "DenyAllIngress does not restrict"),
     "no way to the names": (JOB, "mode: DenyAllIngress", "mode: DenyAll", "head.egressRules: got nothing"),
     "a server for nobody": (SERVICE, r"worker:\n( .*\n)+?(?= +enableIn)", "worker: {}\n", "who call the server"),
+    "a server for all": (SERVICE, r" *- name: BURNISH_USER_TOKEN\n(.*\n){4}", "", "env: got no BURNISH_USER_TOKEN"),
     "root allowed": (JOB, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot: got false"),
     "root by number": (JOB, "runAsUser: 1000", "runAsUser: 0", "runAsUser: got 0"),
     "escalation": (JOB, "allowPrivilegeEscalation: false", "privileged: true", "allowPrivilegeEscalation: got nothing"),

@@ -1,4 +1,4 @@
-"""What Ray Serve is given, and what stands round its proxy; replicas themselves are in tests/benchmarks."""
+"""What Ray Serve is given, how replicas are asked, and what stands round the proxy; live ones: tests/benchmarks."""
 
 import asyncio
 import json
@@ -6,11 +6,14 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from burnish.data.errors import CheckpointError
 from burnish.serve.door import Door
 from burnish.serve.proxy import Answering, middlewares
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""Ray Serve's import warns of pydantic."""
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Serve's import warns of pydantic
+
 def test_the_application_is_built_from_plain_values_and_refuses_unknown_ones(directory):
     from burnish.serve.deploy import build
 
@@ -21,6 +24,48 @@ def test_the_application_is_built_from_plain_values_and_refuses_unknown_ones(dir
     assert (replicas._bound_deployment.name, replicas._bound_deployment.num_replicas) == ("Replica", 2)
     with pytest.raises(ValidationError, match="replica"):
         build({"directory": str(directory), "replica": 2})
+
+
+class RayActorError(Exception):
+    """By its name a replica's death."""
+
+
+class Handle:
+    """Serve's handle: every call of all replicas is answered with `answers`, as far as they are there in time."""
+
+    def __init__(self, *answers):
+        self.answers, self.waited = answers, []
+
+    def broadcast(self, method, *args):
+        return self
+
+    def results(self, *, timeout_s, return_exceptions):
+        self.waited.append(timeout_s)
+        return list(self.answers)
+
+
+def backend_of(*answers):
+    from burnish.serve.deploy import ReplicaBackend
+
+    return ReplicaBackend(Handle(*answers))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), TimeoutError(), CheckpointError("no")])
+def test_a_live_replica_that_cannot_load_a_version_is_heard(error):
+    with pytest.raises(type(error)):
+        asyncio.run(backend_of("digest", error).load("version"))
+
+
+def test_only_a_dead_replica_is_left_out():
+    assert asyncio.run(backend_of("digest", RayActorError()).load("version")) == ["digest"]
+
+
+def test_a_look_at_the_replicas_occupies_its_thread_for_seconds_only():
+    from burnish.serve.deploy import PUSH_SECONDS
+
+    backend = backend_of(["digest"])
+    assert asyncio.run(backend.holds()) == [["digest"]]
+    assert backend._handle.waited[0] < 5.0 < PUSH_SECONDS
 
 
 def test_a_door_holds_plain_values_until_it_is_opened(kit, directory):

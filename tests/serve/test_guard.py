@@ -157,15 +157,41 @@ def test_the_admin_token_is_readable_by_its_owner_alone_and_kept(directory, clie
 def test_a_token_that_was_cut_off_opens_nothing(kit, serve, directory, monkeypatch, name):
     from burnish.data.errors import ConfigError
     from burnish.serve.door import USER_TOKEN, tokens_of
-    from burnish.serve.store import Store
 
     (directory / f"{name}.token").touch()
+    config = kit.config_of(directory)
     with pytest.raises(ConfigError, match=r"got 0 characters, allowed at least 16"):
-        tokens_of(Store(directory))
+        tokens_of(config)
     (directory / f"{name}.token").write_text("x" * 32)
     monkeypatch.setenv(USER_TOKEN, "short")
     with pytest.raises(ConfigError, match=USER_TOKEN):
-        tokens_of(Store(directory))
+        tokens_of(config)
+
+
+FOREIGN = ["Refine.example.com:8443", "127.0.0.1"]
+
+
+def test_a_server_that_others_can_reach_does_not_start_without_a_users_token(kit, serve, directory):
+    from burnish.data.errors import ConfigError
+    from burnish.serve.local import local_server
+
+    with pytest.raises(ConfigError, match=r"hosts: got refine.example.com, allowed a user token, in BURNISH_USER"):
+        serve(hosts=FOREIGN)
+    with pytest.raises(ConfigError, match=r"user\.token"):
+        local_server(kit.config_of(directory, hosts=FOREIGN), host="127.0.0.1", port=0)
+
+
+def test_a_server_answers_under_its_hosts_however_these_are_written(kit, serve, directory, monkeypatch):
+    from burnish.serve.door import USER_TOKEN
+
+    monkeypatch.setenv(USER_TOKEN, "x" * 32)
+    client = serve(hosts=FOREIGN)
+    assert client.door.service.config.hosts == ("refine.example.com", "127.0.0.1")
+    for host in ("Refine.example.com:8443", "refine.example.com"):
+        assert client.get("/healthz", headers={"host": host}).status_code == 200
+        assert client.get("/v1/models", headers={"host": host}).status_code == 401
+    with pytest.raises(ValueError, match="a host name"):
+        kit.config_of(directory, hosts=["::1"])
 
 
 def test_nothing_is_no_token_even_where_a_token_is_empty(kit, serve):

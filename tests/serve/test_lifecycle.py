@@ -173,6 +173,18 @@ def test_a_server_that_ends_lets_no_new_request_in_and_finishes_the_others(kit, 
     assert call.done().status_code == 200
 
 
+def test_a_replica_that_hangs_makes_the_server_unready_for_a_moment(client):
+    client.get("/readyz")
+
+    async def hanging():
+        raise TimeoutError
+
+    client.door.service.backend.holds = hanging
+    reply = client.get("/readyz")
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json()["error"]["code"] == "unavailable"
+
+
 def test_a_restarted_server_goes_on_with_its_versions(kit, serve, client, directory, material):
     before = client.post("/v1/refine", json=kit.body()).json()["images"]
     again = serve()

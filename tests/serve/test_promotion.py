@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
+from burnish.policies.snapshot import ADAPTER_FILE
 from burnish.serve.probe import Probe
 from burnish.serve.refusal import unavailable
 
@@ -93,6 +95,30 @@ def test_a_promotion_that_ends_early_leaves_nothing_loaded_and_no_files(client, 
     assert list((directory / "versions").iterdir()) == []
 
 
+def test_a_version_that_a_replica_fails_to_load_is_refused_with_the_reason(kit, client, promote, directory):
+    assert kit.version_of(client) == "tuned@1"
+
+    async def failing(version):
+        raise RuntimeError("CUDA out of memory")
+
+    client.door.service.backend.load = failing
+    reply = promote("good")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (409, "promotion_refused", "replica")
+    assert "RuntimeError: CUDA out of memory" in error["message"] and kit.version_of(client) == "tuned@1"
+    assert list((directory / "versions").iterdir()) == []
+
+
+def test_a_replica_that_does_not_forget_undoes_no_promotion(kit, client, promote):
+    client.get("/readyz")
+
+    async def hanging(digests):
+        raise TimeoutError
+
+    client.door.service.backend.keep = hanging
+    assert promote("good").status_code == 200 and kit.version_of(client) == "tuned@2"
+
+
 def test_an_upload_that_claims_weights_which_are_held_is_looked_at_all_the_same(kit, client, promote, material):
     record = json.loads((material.root / "bad" / "snapshot.json").read_bytes())
     record["policy_digest"] = material.version("plain").digest
@@ -141,6 +167,24 @@ def test_an_adapter_that_is_no_safetensors_file_is_never_opened_as_anything_else
     reply = promote("good", adapter=adapter)
     assert reply.status_code == 422, reply.text
     assert not list((directory / "versions").glob("*")) and not list(directory.glob(".upload-*"))
+
+
+@pytest.mark.parametrize("case", ["layers", "shapes", "one axis"])
+def test_an_adapter_of_another_model_is_refused_by_name(kit, client, promote, material, case):
+    tensors = load((material.root / "good" / "adapter" / ADAPTER_FILE).read_bytes())
+    changed = {
+        "layers": {
+            f"transformer.nothing.{k}.lora_{s}.weight": np.zeros((2, 2), np.float32) for k in "01" for s in "AB"
+        },
+        "shapes": {name: np.zeros((len(tensor), 7), np.float32) for name, tensor in tensors.items()},
+        "one axis": {name: np.zeros(3, np.float32) for name in tensors},
+    }
+    reply = promote("good", adapter=save(changed[case]))
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (409, "promotion_refused", "adapter")
+    (problem,) = error["problems"]
+    assert problem["got"] and "shapes" in problem["allowed"] and "this base" in problem["hint"]
+    assert kit.version_of(client) == "tuned@1"
 
 
 def test_an_adapter_beyond_the_limit_is_refused_while_it_streams(kit, serve, material, directory):

@@ -1,15 +1,18 @@
 """`POST /v1/refine`: what it makes is what the refiner makes, for every kind of picture and either kind of body."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from burnish.data.errors import DataError
 from burnish.data.images import from_uint8, to_uint8
 from burnish.data.paste import alpha_uint8
 from burnish.data.records import Example, Reference
+from burnish.serve.refusal import unavailable
 
 
 def asked(client, body, status=200):
@@ -116,6 +119,39 @@ def test_a_stream_tells_of_every_step_and_ends_with_the_same_picture(kit, shared
     assert told[-1][1]["images"] == asked(shared, body).json()["images"]
 
 
+def test_a_stream_says_which_version_answers_in_its_headers(kit, shared):
+    whole = asked(shared, kit.body(seed=5)).headers
+    stream = asked(shared, kit.body(seed=5, stream=True)).headers
+    names = [name for name in whole if name.startswith("x-burnish-")]
+    assert len(names) == 5 and [stream[name] for name in names] == [whole[name] for name in names]
+    assert stream["x-request-id"] and stream["content-type"].startswith("text/event-stream")
+
+
+def test_what_a_stream_refuses_before_it_begins_has_its_own_status(kit, serve):
+    client = serve()
+    asked(client, kit.body(stream=True, model="other"), status=422)
+    asked(client, kit.body(stream=True, deadline=time.time() - 5.0), status=408)
+    client.door.service.take = refusing
+    assert asked(client, kit.body(stream=True), status=503).headers["retry-after"] == "1"
+
+
+async def refusing(job):
+    raise unavailable("no replica is there")
+
+
+def test_a_piece_that_cannot_be_cut_out_is_no_stream(kit, client, monkeypatch):
+    def nothing(*given):
+        raise DataError("the policy does not take it")
+
+    monkeypatch.setattr("burnish.serve.work.Focus.cut_out", nothing)
+    for route in ({"json": kit.body(stream=True)}, {"json": kit.body()}):
+        reply = client.post("/v1/refine", **route)
+        assert (reply.status_code, reply.json()["error"]["message"]) == (422, "the policy does not take it")
+    files = {"image": kit.encoded(kit.noise())}
+    reply = client.post("/v1/images/edits", files=files, data={"prompt": "x", "stream": "true"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid")
+
+
 def test_without_previews_a_stream_carries_no_picture_on_the_way(kit, shared):
     told = events_of(asked(shared, kit.body(stream=True, previews=False)).text)
     assert [data["preview"] for name, data in told if name == "progress"] == [None, None]
@@ -159,6 +195,17 @@ def test_the_openapi_document_names_every_route_with_bodies_and_examples(shared)
     body = paths["/v1/refine"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "multipart/form-data"}
     assert body["application/json"]["examples"] and "503" in paths["/v1/refine"]["post"]["responses"]
+
+
+def test_the_openapi_document_says_what_each_body_and_promotion_header_holds(shared):
+    paths = shared.get("/openapi.json").json()["paths"]
+    bodies = {path: methods["post"]["requestBody"]["content"] for path, methods in paths.items() if "post" in methods}
+    assert len(bodies) == 6 and all(part["schema"] for content in bodies.values() for part in content.values())
+    for path, field in {"feedback": "verdict", "admin/rollback": "reason", "admin/canary": "share"}.items():
+        assert field in bodies[f"/v1/{path}"]["application/json"]["schema"]["properties"]
+    assert bodies["/v1/admin/promote"]["application/octet-stream"]["schema"]["format"] == "binary"
+    headers = {header["name"]: header["schema"] for header in paths["/v1/admin/promote"]["post"]["parameters"]}
+    assert "canary" in headers["x-burnish-options"]["contentSchema"]["properties"]
 
 
 def test_metrics_count_requests_by_status_and_version(kit, client):

@@ -30,6 +30,12 @@ def test_one_version_before_the_active_one_stays_loaded(versions):
     assert {n: s.state for n, s in versions.lines["tuned"].standings.items()} == {1: "retired", 2: "held", 3: "active"}
 
 
+def test_files_are_needed_while_loaded_and_for_a_while_after_a_version_was_given_up(versions):
+    versions.enter(version(4), now=4, state="canary", share=0.5)
+    assert {v.number for v in versions.needed(since=9)} == {2, 3, 4}
+    assert {v.number for v in versions.needed(since=3)} == {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.37, 0.5, 0.99])
 def test_a_canary_gets_its_share_of_any_hundred_requests_to_within_one(versions, share):
     versions.enter(version(4), now=4, state="canary", share=share)
