@@ -17,7 +17,7 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from burnish.data.records import SamplerSpec
-from burnish.serve.door import Door
+from burnish.serve.door import Door, tokens_of
 from burnish.serve.engine import Engine, Made, OnUnit, Unit
 from burnish.serve.refusal import Refusal, ReplicaDied, unavailable
 from burnish.serve.store import ServeConfig, Store
@@ -208,7 +208,11 @@ def start(config: ServeConfig, *, host: str, port: int) -> None:
     Args:
         config: of the server.
         host, port: where Serve's proxy listens.
+
+    Raises:
+        ConfigError: as `tokens_of`.
     """
+    tokens_of(config)  # said here, and not only in the log of an ingress that does not start
     serve.start(http_options={"host": host, "port": port})
     serve.run(build(config.model_dump()), name=APP, route_prefix="/")
 
