@@ -11,6 +11,19 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole fast suite; none for a part of it, nor for slow tests, which want the machine."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return 2 if whole and config.option.markexpr == "not slow" else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share a process, as do all tests on Ray: there is one cluster."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def worked() -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
     """Numeric examples of the papers' formulas, by name: (inputs, expected)."""
