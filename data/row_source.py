@@ -5,17 +5,21 @@ Called through `sources.make_source`; pictures are read when an example is asked
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from burnish.data.errors import DataError
+from burnish.data.errors import DataError, Problem
 from burnish.data.images import load_image, load_mask
 from burnish.data.layout import SPLITS, check_split
 from burnish.data.masks import box_mask
 from burnish.data.records import Example, Reference
 from burnish.data.rows import Row
 from burnish.data.splits import split_of_id
+
+SHOWN = 20
+"""Shared ids that an error lists."""
 
 
 def _deal(rows: tuple[Row, ...]) -> dict[str, list[Row]]:
@@ -47,7 +51,7 @@ class RowSource:
     Args:
         rows: of one data set, see `read_rows`.
         name: the layout's.
-        path: what errors call it.
+        path: where the data set lies.
         block: consecutive indices that share one geometry; short blocks are filled with repeated rows.
         by_box: rows share a block only where their boxes are equal.
     """
@@ -59,8 +63,13 @@ class RowSource:
         for split in ("dev", "heldout"):
             blind = (index for index, row in enumerate(self._rows[split]) if row.target is None)
             self._repeats[split] |= frozenset(blind)
-        self._path = path
+        self.path = path
         self.name = name
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Of all rows of all splits."""
+        return frozenset(row.id for rows in self._rows.values() for row in rows)
 
     def count(self, split: str) -> int | None:
         """Number of indices, repeats included; a multiple of the block.
@@ -70,7 +79,7 @@ class RowSource:
         """
         check_split(split)
         if not self._rows[split]:
-            raise DataError(f"{self._path}: no row belongs to the split {split}; name one in the field split")
+            raise DataError(f"{self.path}: no row belongs to the split {split}; name one in the field split")
         return len(self._rows[split])
 
     def repeats(self, split: str) -> frozenset[int]:
@@ -94,6 +103,22 @@ class RowSource:
             target=None if row.target is None else load_image(row.target),
             meta=given | {"source": self.name, "split": split} | where,
         )
+
+
+def check_ids(sources: Iterable[RowSource]) -> None:
+    """Refuse data sets that share ids: groups and their noise are told apart by the example's id.
+
+    Raises:
+        DataError: an id is a row of two data sets.
+    """
+    problems, seen = [], dict[str, Path]()
+    for source in sources:
+        for shared in sorted(source.ids & seen.keys()):
+            hint = "put the data set's name before its ids"
+            problems.append(Problem(f"{source.path}: id", shared, f"ids that {seen[shared]} does not have", hint))
+        seen |= dict.fromkeys(source.ids, source.path)
+    if problems:
+        raise DataError(f"{len(problems)} ids are rows of two data sets", problems[:SHOWN])
 
 
 def _mask(row: Row) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from burnish.data.layout import DRAWN, DataConfig, SourceConfig, check_split
 from burnish.data.photos import FolderSource, PhotoSource
 from burnish.data.readers import READERS, read_rows
 from burnish.data.records import Example
-from burnish.data.row_source import RowSource
+from burnish.data.row_source import RowSource, check_ids
 from burnish.data.seeding import permutation
 from burnish.data.synthetic import DrawnSource
 
@@ -175,11 +175,12 @@ def make_source(config: DataConfig, *, thorough: bool = True, needs: Collection[
         needs: of "image" and "target", what no row may lack.
 
     Raises:
-        DataError: a data set on disk cannot be used; all its problems at once.
+        DataError: a data set on disk cannot be used, all its problems at once; or two of them share ids.
     """
     sources = tuple(SOURCES[source.kind](source, config, thorough, needs) for source in config.sources)
     if len(sources) == 1:
         return sources[0]
+    check_ids(source for source in sources if isinstance(source, RowSource))
     weights = tuple(source.weight for source in config.sources)
     return Mixture(sources, weights=weights, block=config.block, seed=config.seed)
 

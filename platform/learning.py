@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from burnish.policies.snapshot import (
     snapshot_record,
 )
 from burnish.policies.whole import Types, frozen_copy, settle, standing_in, train_whole
+from burnish.rollouts.evaluation import deployed
 
 Published = tuple[PolicyVersion | dict[str, np.ndarray], ...]
 """A version, then its weights in shards."""
@@ -246,13 +246,12 @@ class LearnerWorker:
         return write
 
     def _snapshot(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        sampler = self._recipe.grpo.sampler
         return snapshot_record(
             family=self._policy.family,
             base=self._base,
             policy=record["policy_digest"],
             adapter=self._recipe.grpo.trained_adapter,
-            sampler=replace(sampler.spec, kind="ode", eta=0.0),
+            sampler=deployed(self._recipe.grpo.sampler.spec, self._recipe.evaluation),
             refiner=self._recipe.refiner.model_dump(mode="json"),
             weights="raw",
         )

@@ -6,7 +6,7 @@ Called by `cli_results.py`. The pixels are made by `policies/refiner.py`, the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from burnish.data.images import load_image, load_mask, to_uint8
 from burnish.data.masks import box_mask
 from burnish.data.paste import alpha_uint8
 from burnish.data.pictures import Picture, load_picture, write_picture
-from burnish.data.records import Example, Reference, SamplerSpec
+from burnish.data.records import Example, Reference
 from burnish.platform.commands import choose_policy
 from burnish.platform.manifest import load_verified
 from burnish.platform.runs import Run
 from burnish.platform.start_from import BASE
 from burnish.policies.refiner import Refiner, load_refiner
 from burnish.policies.snapshot import load_start
+from burnish.rollouts.evaluation import deployed
 
 
 def read_request(
@@ -63,8 +64,7 @@ def run_refiner(run: Run, *, name: str | None) -> Refiner:
     chosen = choose_policy(run, name)
     if chosen.checkpoint is not None:
         return load_refiner(chosen.checkpoint, base=chosen.base)
-    training = chosen.recipe.grpo.sampler.spec
-    sampler: SamplerSpec = replace(training, kind="ode", eta=0.0)
+    sampler = deployed(chosen.recipe.grpo.sampler.spec, chosen.recipe.evaluation)
     return Refiner(load_start(chosen.base, chosen.recipe.grpo.trained_adapter).policy, sampler, chosen.recipe.refiner)
 
 

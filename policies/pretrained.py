@@ -123,6 +123,11 @@ class PretrainedPolicy(ABC):
         geometry = Geometry(height, width, sizes, text_tokens=tokens)
         return Conditions(example.id, geometry, {"region": region, **found})
 
+    def prompt_tokens(self, text: str) -> tuple[int, int]:
+        """Tokens of an instruction, without those that a template adds, and how many are read."""
+        tokenizer = getattr(self.pipeline, "tokenizer_2", None) or self.pipeline.tokenizer
+        return len(tokenizer(text, verbose=False).input_ids), self.config.max_sequence_length
+
     def _cached(self, kind: str, text: str, images: dict[str, np.ndarray], make: Callable[[], Texts]) -> Texts:
         return make() if self._cache is None else self._cache.get(kind, text, images, make)
 

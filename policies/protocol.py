@@ -71,6 +71,15 @@ class HasGrid(Protocol):
 
 
 @runtime_checkable
+class HasPrompt(Protocol):
+    """A policy that reads no more than so many tokens of an instruction and leaves out the rest."""
+
+    def prompt_tokens(self, text: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many are read."""
+        ...
+
+
+@runtime_checkable
 class HasGuidance(Protocol):
     """A policy whose `velocity` is guided; supervised fine-tuning fits the plain one."""
 

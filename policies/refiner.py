@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from burnish.data.errors import CheckpointError, Problem
+from burnish.data.errors import CheckpointError, DataError, Problem
 from burnish.data.records import Conditions, Example, SamplerSpec
 from burnish.data.regions import Region
 from burnish.policies.digests import base_digest, policy_digest
 from burnish.policies.lora import export_state
 from burnish.policies.pieces import Focus, RefinerConfig
-from burnish.policies.protocol import Policy
+from burnish.policies.protocol import HasPrompt, Policy
 from burnish.policies.sampling import OnStep, keyed_noise, render
 from burnish.policies.snapshot import FORMAT_VERSION, adapted_digest, load_base, load_trained
 
@@ -54,12 +54,25 @@ class Refiner:
                 all of them see the input, so their order changes little more than their noise.
 
         Raises:
-            DataError: no image, an empty mask, or a size the policy does not take.
+            DataError: no image, an empty mask, or a size or an instruction that the policy does not take.
         """
         pieces = self.focus.cut_out(example, regions)
-        made = [self.generate([self.policy.encode(piece.view)], seeds=[seed])[0] for piece in pieces]
+        made = [self.generate([self.encode(piece.view)], seeds=[seed])[0] for piece in pieces]
         assert example.image is not None
         return self.focus.paste(example.image, pieces, made)
+
+    def encode(self, view: Example) -> Conditions:
+        """Conditions of a piece. No part of its instruction is cut off, as stock pipelines and training do.
+
+        Raises:
+            DataError: the instruction has more tokens than the policy reads, or the policy does not take the view.
+        """
+        if isinstance(self.policy, HasPrompt):
+            found, most = self.policy.prompt_tokens(view.instruction)
+            if found > most:
+                problem = Problem("instruction", f"{found} tokens", f"at most {most}", "shorten it")
+                raise DataError("the instruction is too long", [problem])
+        return self.policy.encode(view)
 
     def generate(
         self, conditions: Sequence[Conditions], *, seeds: Sequence[int], on_step: OnStep | None = None

@@ -54,6 +54,9 @@ class EvaluationConfig(BaseModel):
         description="rows of every evaluation forward, from one block of examples; short ones are padded",
         ge=1,
     )
+    num_steps: int | None = Field(
+        default=None, description="denoising steps as deployed (ode), null = the training sampler's", ge=1, le=100
+    )
     samplers: tuple[Literal["ode", "sde"], ...] = Field(
         default=("ode", "sde"), description="ode: as deployed; sde: as trained", min_length=1
     )
@@ -118,9 +121,14 @@ class EvalPart:
         )
 
 
+def deployed(training: SamplerSpec, config: EvaluationConfig) -> SamplerSpec:
+    """The sampler that a policy is evaluated, refined and served with: the ODE, on a schedule of its own length."""
+    return replace(training, kind="ode", eta=0.0, num_steps=config.num_steps or training.num_steps)
+
+
 def evaluation_specs(training: SamplerSpec, config: EvaluationConfig) -> dict[str, SamplerSpec]:
-    """Label -> sampler: the training sampler itself ("sde"), and the ODE on the same schedule ("ode")."""
-    specs = {"ode": replace(training, kind="ode", eta=0.0), "sde": training}
+    """Label -> sampler: the training sampler itself ("sde"), and the deployed one ("ode")."""
+    specs = {"ode": deployed(training, config), "sde": training}
     return {label: specs[label] for label in config.samplers}
 
 

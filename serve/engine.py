@@ -154,7 +154,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         rows = []
         for index, unit in enumerate(units):
-            conditions = await loop.run_in_executor(self._thread, refiner.policy.encode, unit.view)
+            conditions = await loop.run_in_executor(self._thread, refiner.encode, unit.view)
             on_step = None if on_unit is None else _relay(loop, on_unit, index)
             key = (version.digest, sampler, conditions.geometry)
             rows.append(_Row(key, refiner, conditions, unit.seed, loop.create_future(), on_step))

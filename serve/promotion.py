@@ -10,8 +10,8 @@ import asyncio
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from burnish.serve.probe import Probe
 from burnish.serve.refusal import Refusal, ReplicaDied
 from burnish.serve.schema import PromoteOptions
 from burnish.serve.store import ServeConfig, Store
-from burnish.serve.versions import ServedVersion, Versions
+from burnish.serve.versions import Line, ServedVersion, Versions
 from burnish.serve.work import carry_out, focus_of
 
 MAX_DEATHS = 3
@@ -106,9 +106,8 @@ class Promoter:
             problem = Problem("policy", policy, "one without a canary", "accept it or roll it back first")
             raise Refusal(409, "promotion_refused", "a canary is on trial", [problem])
         if not present.adapted:
-            raise Refusal(
-                409, "promotion_refused", "the base is not promoted", [Problem("policy", policy, "an adapted policy")]
-            )
+            problem = Problem("policy", policy, "an adapted policy")
+            raise Refusal(409, "promotion_refused", "the base is not promoted", [problem])
         return present
 
     async def _load(self, version: ServedVersion) -> None:
@@ -122,9 +121,7 @@ class Promoter:
         except Exception as error:  # out of memory, or silent: one replica that lives without it is enough
             cause = getattr(error, "cause", None) or error
             why = f"{type(cause).__name__}: {cause}"[:240]
-            problem = Problem(
-                "replica", why, "that every replica loads it", "see the replicas' logs, then promote again"
-            )
+            problem = Problem("replica", why, "that every replica loads it", "see the replicas' logs, then do it again")
             raise self._refuse(version, f"a replica did not load it: {why}", [problem]) from error
         wrong = [digest for digest in digests if digest != version.digest]
         if wrong or not digests:
@@ -158,16 +155,22 @@ class Promoter:
     def _enter(
         self, version: ServedVersion, *, state: str, share: float, reason: str, score: float | None = None
     ) -> None:
-        lines = self._versions.lines
-        before = deepcopy(lines[version.policy])
-        self._versions.enter(version, now=time.time(), state=state, share=share, reason=reason)
-        lines[version.policy].standings[version.number].score = score
-        try:
-            self._store.write(self._versions)
-        except OSError:  # what a restart would not know is not served
-            lines[version.policy] = before
-            raise
+        with self._written(version.policy) as line:
+            self._versions.enter(version, now=time.time(), state=state, share=share, reason=reason)
+            line.standings[version.number].score = score
         self._event("promoted" if state == "active" else "canary", version, reason=reason, share=share, score=score)
+
+    @contextmanager
+    def _written(self, policy: str) -> Iterator[Line]:
+        """A policy's line, to be changed and written; undone where it cannot be: no restart would know it."""
+        line = self._versions.line(policy)
+        before = deepcopy(line)
+        try:
+            yield line
+            self._store.write(self._versions)
+        except OSError:
+            vars(line).update(vars(before))
+            raise
 
     def _event(self, kind: str, version: ServedVersion, **details: Any) -> None:
         """Tell what happened; a disk that has no room for a line undoes no change."""
@@ -202,9 +205,8 @@ class Promoter:
             return await self._roll_back(policy or self._versions.default, reason)
 
     async def _roll_back(self, policy: str, reason: str) -> tuple[ServedVersion, ServedVersion]:
-        self._versions.line(policy)
-        given_up, serving = self._versions.roll_back(policy, now=time.time(), reason=reason)
-        self._store.write(self._versions)
+        with self._written(policy):
+            given_up, serving = self._versions.roll_back(policy, now=time.time(), reason=reason)
         self._trials.pop(policy, None)
         self._event("rolled_back", given_up, reason=reason, to=serving.number, to_digest=serving.digest)
         await self._forget()
@@ -218,14 +220,14 @@ class Promoter:
         """
         async with self._turn:
             name = policy or self._versions.default
-            line = self._versions.line(name)
-            if line.canary is None or accept:
-                version = self._versions.accept(name, now=time.time(), reason="canary accepted")
+            with self._written(name) as line:
+                if line.canary is None or accept:
+                    version = self._versions.accept(name, now=time.time(), reason="canary accepted")
+                else:
+                    version = line.versions[line.canary]
+                    line.share, line.asked = share if share is not None else line.share, 0
+            if line.canary is None:
                 self._trials.pop(name, None)
-            else:
-                version = line.versions[line.canary]
-                line.share, line.asked = share if share is not None else line.share, 0
-            self._store.write(self._versions)
             self._event("accepted" if accept else "share", version, share=line.share)
             await self._forget()
             return version

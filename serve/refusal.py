@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 
 from burnish.data.errors import BurnishError, Problem
+from burnish.serve.hints import hint_for
 
 RETRY_SECONDS = 1
 """What `Retry-After` says at least."""
@@ -56,7 +57,7 @@ class Refusal(Exception):
             "message": self.message,
             "type": kind,
             "param": self.problems[0].field if self.problems else None,
-            "problems": [vars(problem) for problem in self.problems],
+            "problems": [vars(p) | {"hint": p.hint or hint_for(self.code, p.field)} for p in self.problems],
             "request_id": request_id,
         }
         return json.dumps({"error": entry}).encode()

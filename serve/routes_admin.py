@@ -52,7 +52,8 @@ def add_admin(app: FastAPI, service: Service) -> None:
     @router.post("/rollback", openapi_extra=ROLLBACK_BODY, summary="Give up a canary, or go back to the version before")
     async def rollback(request: Request) -> dict[str, Any]:
         asked = await in_thread(_checked_body, RollbackRequest, await request.body())
-        given_up, serving = await service.promoter.roll_back(asked.policy, asked.reason)
+        with _stored():
+            given_up, serving = await service.promoter.roll_back(asked.policy, asked.reason)
         return {"rolled_back": given_up.name, **_shown(service, serving)}
 
     @router.post("/canary", openapi_extra=CANARY_BODY, summary="Change a canary's share, or accept it")
@@ -60,7 +61,8 @@ def add_admin(app: FastAPI, service: Service) -> None:
         asked = await in_thread(_checked_body, CanaryRequest, await request.body())
         if asked.accept == (asked.share is not None):
             raise invalid(Problem("share, accept", "both or none", "one of the two"))
-        version = await service.promoter.change_canary(asked.policy, share=asked.share, accept=asked.accept)
+        with _stored():
+            version = await service.promoter.change_canary(asked.policy, share=asked.share, accept=asked.accept)
         return _shown(service, version)
 
     app.include_router(router)
@@ -68,7 +70,7 @@ def add_admin(app: FastAPI, service: Service) -> None:
 
 @contextmanager
 def _stored() -> Iterator[None]:
-    """Says why the disk does not take an upload.
+    """Says why the disk does not take a change; nothing is changed then.
 
     Raises:
         Refusal: 507.
@@ -79,8 +81,8 @@ def _stored() -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or type(error).__name__
-        problem = Problem("directory", why, "room and rights for the adapter", "free the disk, then promote again")
-        raise Refusal(507, "not_stored", f"the upload cannot be stored: {why}", [problem]) from error
+        problem = Problem("directory", why, "room and rights for adapter and state")
+        raise Refusal(507, "not_stored", f"the change cannot be stored: {why}", [problem]) from error
 
 
 def _shown(service: Service, version: ServedVersion) -> dict[str, Any]:

@@ -144,3 +144,15 @@ def test_a_folder_and_a_manifest_are_made_from_paths(tmp_path):
     )
     assert (folder.name, manifest.name) == ("folder", "manifest")
     assert make_source(DataConfig(sources=sources)).name == "mixture"
+
+
+def test_data_sets_that_share_an_id_are_refused_with_both_paths(tmp_path):
+    save_png(tmp_path / "0.png", np.zeros((3, 30, 30), np.float32))
+    row = '{"id": "%s", "image": "0.png", "box": [0, 0, 8, 8], "instruction": "x"}\n'
+    (tmp_path / "a.jsonl").write_text(row % "same" + row % "other")
+    (tmp_path / "b.jsonl").write_text(row % "same")
+    sources = tuple(SourceConfig(kind="manifest", path=str(tmp_path / f"{name}.jsonl")) for name in "ab")
+    with pytest.raises(DataError) as refused:
+        make_source(DataConfig(sources=sources))
+    (problem,) = refused.value.problems
+    assert problem.got == "same" and "a.jsonl" in problem.allowed and "b.jsonl" in problem.field

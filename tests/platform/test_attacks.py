@@ -6,12 +6,17 @@ import os
 import pickle
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 import torch
 
 from burnish.data.errors import BurnishError
@@ -23,7 +28,7 @@ from burnish.policies.lora_files import read_lora
 from burnish.policies.snapshot import load_base, new_policy, save_base
 from burnish.rewards.weights import load_tensors as load_weights
 
-CANARY = "canary-3f9c71d0"
+CANARY = "canary-3f9c71d0e5"
 
 
 class Payload:
@@ -129,6 +134,44 @@ def test_a_run_listens_on_loopback_alone_and_writes_no_secret(burnish, tmp_path)
     os.kill(child.process.pid, signal.SIGINT)
     assert child.wait() == 130, child.text
     assert token and leaks(tmp_path, CANARY) == leaks(tmp_path, token) == []
+
+
+@pytest.fixture
+def server(smoke, tmp_path):
+    """`burnish serve` of the smoke run in a process of its own, with a user token: (process, URL)."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-m", "burnish.platform.cli", "serve", smoke.id, "--runs-dir", str(smoke.path.parent)]
+    command += ["--directory", str(tmp_path / "server"), "--port", str(port), "--executor", "local"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=os.environ | {"BURNISH_USER_TOKEN": CANARY}, stdout=log, stderr=log)
+    yield process, f"http://127.0.0.1:{port}"
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+
+
+def is_up(url):
+    with suppress(requests.RequestException):
+        return requests.get(f"{url}/readyz", timeout=5).status_code == 200
+    return False
+
+
+def test_a_server_listens_on_loopback_alone_and_writes_no_token(server, tmp_path):
+    process, url = server
+    deadline = time.monotonic() + 120
+    while not is_up(url):
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.2)
+    addresses = listening(process.pid)
+    assert addresses and all(ipaddress.ip_address(address.ip).is_loopback for address in addresses)
+    token = (tmp_path / "server" / "admin.token").read_text().strip()
+    for given, status in ((CANARY, 403), (token + "x", 401), (token, 409)):
+        headers = {"authorization": f"Bearer {given}"}
+        reply = requests.post(f"{url}/v1/admin/rollback", json={}, headers=headers, timeout=30)
+        assert reply.status_code == status and given not in reply.text
+    assert not {CANARY, token} & set(psutil.Process(process.pid).cmdline())
+    assert leaks(tmp_path, CANARY) == [] and leaks(tmp_path, token) == [str(tmp_path / "server" / "admin.token")]
 
 
 def leaks(folder: Path, secret):

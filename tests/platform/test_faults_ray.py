@@ -84,7 +84,9 @@ def test_a_dead_head_ends_the_run_in_time_and_it_resumes(burnish, smoke_digest):
     os.kill(child.process.pid, signal.SIGCONT)
     started = time.monotonic()
     assert child.wait(120) != 0
-    print(f"a dead head was noticed after {time.monotonic() - started:.1f} s, exit {child.process.exitcode}")
+    noticed = time.monotonic() - started
+    print(f"a dead head was noticed after {noticed:.1f} s, exit {child.process.exitcode}")
+    assert noticed < 70
     resumed = burnish("--resume", "auto")
     assert finished(resumed)["state_digest"] == smoke_digest
 

@@ -106,6 +106,7 @@ def test_a_node_killed_one_added_and_one_drained_cost_time_and_no_byte(burnish, 
     killed = time.monotonic()
     wait_for(child, lambda: iterations(child) >= 6)
     print(f"four iterations with a node lost: {time.monotonic() - killed:.1f} s")
+    assert time.monotonic() - killed < 30
     add(cluster)
     wait_for(child, lambda: "a rollout worker is ready: 2 at work" in child.text)
     drain(cluster, first)
@@ -114,7 +115,5 @@ def test_a_node_killed_one_added_and_one_drained_cost_time_and_no_byte(burnish, 
     alone = burnish("smoke", *LONGER, runs=tmp_path / "alone")
     assert alone.wait(400) == 0, alone.text
     assert child.summary["state_digest"] == alone.summary["state_digest"]
-    assert (
-        child.summary["counts"]["resent"] >= 1
-        and child.summary["counts"]["groups"] == alone.summary["counts"]["groups"]
-    )
+    counts, wanted = child.summary["counts"], alone.summary["counts"]
+    assert counts["resent"] >= 1 and counts["groups"] == wanted["groups"]

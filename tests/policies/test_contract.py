@@ -19,7 +19,8 @@ from burnish.platform.learning import velocity_difference
 from burnish.policies.digests import base_digest
 from burnish.policies.families import FAMILIES
 from burnish.policies.lora import AdapterConfig, add_adapter, add_reference, reference_active, trainable
-from burnish.policies.protocol import HasGrid, HasGuidance, HasSchedule, Policy
+from burnish.policies.protocol import HasGrid, HasGuidance, HasPrompt, HasSchedule, Policy
+from burnish.policies.refiner import Refiner
 from burnish.policies.sampling import integrate
 from burnish.policies.snapshot import adapted_digest, load_adapter, load_base, save_adapter, save_base
 from burnish.policies.steps import transition
@@ -56,7 +57,7 @@ def test_it_is_a_policy(anyone: Any) -> None:
 
 def test_a_pretrained_one_has_a_schedule_and_guidance(tiny_models: Path, pipelines: Any, name: str) -> None:
     policy = pipelines.policy_of(tiny_models, name)
-    assert isinstance(policy, HasSchedule) and isinstance(policy, HasGuidance)
+    assert isinstance(policy, HasSchedule) and isinstance(policy, HasGuidance) and isinstance(policy, HasPrompt)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -129,6 +130,16 @@ def test_the_conditions_carry_the_instruction_where_it_is_read(anyone: Any, pipe
     one, other = policy.encode(example), policy.encode(replace(example, instruction="Remove the letters."))
     same = all(np.array_equal(one.arrays[key], other.arrays[key]) for key in one.arrays)
     assert same == (policy.family == "tiny")
+
+
+def test_a_refiner_refuses_an_instruction_that_would_be_cut(tiny_models: Path, pipelines: Any, name: str) -> None:
+    policy, example = pipelines.policy_of(tiny_models, name), pipelines.example_of(1)
+    most = policy.config.max_sequence_length
+    refiner = Refiner(policy, replace(SDE, kind="ode", eta=0.0))
+    assert policy.prompt_tokens(example.instruction)[0] <= most
+    refiner.encode(example)
+    with pytest.raises(DataError, match=rf"instruction: got [0-9]+ tokens, allowed at most {most} \(shorten it\)"):
+        refiner.encode(replace(example, instruction="细" * (most + 1)))
 
 
 def test_a_base_comes_back_with_its_weights(anyone: Any, tmp_path: Path) -> None:

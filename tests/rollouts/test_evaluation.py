@@ -142,6 +142,12 @@ def test_the_deployment_sampler_is_the_training_sampler_without_noise() -> None:
     assert list(evaluation_specs(training, EvaluationConfig(samplers=("ode",)))) == ["ode"]
 
 
+def test_a_policy_may_be_deployed_with_more_steps_than_it_was_trained_with() -> None:
+    training = SamplerSpec("flow_sde", 10, eta=1.0, schedule="model")
+    specs = evaluation_specs(training, EvaluationConfig(num_steps=20))
+    assert specs == {"ode": SamplerSpec("ode", 20, schedule="model"), "sde": training}
+
+
 def test_whole_frame_generation_is_judged_without_an_input(examples: list[Example]) -> None:
     bare = Example("gen", "", None, None, (), examples[0].target, {"source": "drawn_x"})
     config = EvaluationConfig(batch=1)

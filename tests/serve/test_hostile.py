@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from burnish.serve.hints import CODES
+
 _spec = importlib.util.spec_from_file_location("serve_hostile", Path(__file__).parent / "hostile.py")
 hostile = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(hostile)
@@ -15,10 +17,11 @@ PICTURES = hostile.pictures()
 
 
 def refused(reply, status, field=None):
-    """Status, a whole error body, a hint of what is allowed for the field."""
+    """Status, a known code, a whole error body; each problem says what is allowed and what to do."""
     assert reply.status_code == status, reply.text[:300]
     error = reply.json()["error"]
-    assert error["code"] and error["message"] and error["request_id"] == reply.headers["x-request-id"]
+    assert error["code"] in CODES and all(p["hint"] for p in error["problems"])
+    assert error["message"] and error["request_id"] == reply.headers["x-request-id"]
     if field is not None:
         (found,) = [p for p in error["problems"] if p["field"] == field] or [error["problems"]]
         assert found["allowed"], error

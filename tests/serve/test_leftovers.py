@@ -65,6 +65,19 @@ def test_a_full_disk_refuses_a_promotion_with_its_reason(kit, client, promote, d
     assert not list(directory.glob("versions/*")) and not list(directory.glob(".upload-*"))
 
 
+@pytest.mark.parametrize(
+    ("route", "asked"), [("rollback", {}), ("canary", {"accept": True}), ("canary", {"share": 0.9})]
+)
+def test_a_full_disk_changes_no_canary(kit, client, promote, admin, route, asked):
+    promote("good", canary=0.25)
+    client.door.service.store.write = full
+    reply = admin(route, **asked)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (507, "not_stored")
+    assert kit.standings(client)[2]["state"] == "canary" and kit.standings(client)[2]["share"] == 0.25
+    del client.door.service.store.write
+    assert admin(route, **asked).status_code == 200
+
+
 def test_an_event_that_cannot_be_written_undoes_no_promotion(kit, client, promote):
     client.get("/readyz")
     client.door.service.store.event = full
