@@ -83,7 +83,9 @@ class RefineOptions(Strict):
     model: str | None = Field(default=None, description="NAME or NAME@VERSION; null = the server's default policy")
     seed: int = Field(default=0, description="keys the noise; sample i takes seed + i", ge=0, le=MAX_SEED)
     n: int = Field(default=1, description="samples", ge=1, le=MAX_SAMPLES)
-    steps: int | None = Field(default=None, description="denoising steps; null = as trained", ge=1, le=MAX_STEPS)
+    steps: int | None = Field(
+        default=None, description="denoising steps; null = as the policy's snapshot says", ge=1, le=MAX_STEPS
+    )
     sampler: Literal["ode", "flow_sde", "dance_sde", "cps"] | None = Field(
         default=None, description="dynamics of the steps; null = as the policy's snapshot says"
     )

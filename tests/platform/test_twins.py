@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 
+from burnish.platform.checkpoints import committed, load_tensors
 from burnish.platform.cli import main
+from burnish.platform.config import load_recipe
 from burnish.platform.runs import RunStore
 
 TWINS = ("omnirefiner-kontext", "refineanything-qwen2509", "dyref-qwen2511", "dyref-klein")
@@ -44,3 +47,20 @@ def test_a_twin_learns_in_both_stages_and_stock_diffusers_gives_its_velocity(her
     command("export", info.id, "--checkpoint", "last", "--to", "out", "--json")
     proof = json.loads(capsys.readouterr().out)
     assert proof["effect"] > 1e-3 and proof["difference"] <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_twin_trains_with_the_types_and_the_engine_of_the_large_recipe(here):
+    large = load_recipe("dyref-klein")
+    flux, engine = large.policy.flux2, large.learners.engine
+    assert flux is not None and (flux.dtype, engine.kind, engine.zero_stage) == ("bfloat16", "deepspeed", 2)
+    model = ["--policy.flux2.dtype", flux.dtype, "--policy.flux2.gradient_checkpointing", "true"]
+    ranks = ["--learners.engine.kind", engine.kind, "--learners.engine.zero_stage", "2"]
+    command("train", "dyref-klein-tiny", "--executor", "local", *model, *ranks)
+    (info,) = RunStore(here / "runs").infos()
+    rows = [line for line in lines(here / "runs" / info.id / "metrics.jsonl") if line["stage"] == "grpo"]
+    assert [row["ratio_max_deviation"] for row in rows] == [0.0] * 3
+    assert rows[0]["kl"] == 0.0 < rows[-1]["kl"]
+    newest = committed(here / "runs" / info.id / "stages" / "grpo" / "checkpoints")[-1]
+    assert {tensor.dtype for tensor in load_tensors(newest / "policy.safetensors").values()} == {torch.float32}
