@@ -43,7 +43,12 @@ def ready():
     def start(command, port, log, **environment):
         with log.open("w") as stream:
             process = subprocess.Popen(
-                command, env=os.environ | environment, stdout=stream, stderr=stream, start_new_session=True
+                command,
+                env=os.environ | environment,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's job in the back ignores it
             )
         started.append((process, log))
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 240
@@ -64,6 +69,7 @@ def ready():
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
 
 
