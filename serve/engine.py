@@ -29,10 +29,17 @@ Loader = Callable[[ServedVersion], Refiner]
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One piece of a picture to be made: what the model sees, and the seed of its noise."""
+    """One piece of a picture to be made.
+
+    Args:
+        view: what the model sees.
+        seed: of its noise.
+        cut: an instruction that is too long is cut as in training, not refused.
+    """
 
     view: Example
     seed: int
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,8 @@ class Engine:
         loop = asyncio.get_running_loop()
         rows = []
         for index, unit in enumerate(units):
-            conditions = await loop.run_in_executor(self._thread, refiner.encode, unit.view)
+            encode = refiner.policy.encode if unit.cut else refiner.encode
+            conditions = await loop.run_in_executor(self._thread, encode, unit.view)
             on_step = None if on_unit is None else _relay(loop, on_unit, index)
             key = (version.digest, sampler, conditions.geometry)
             rows.append(_Row(key, refiner, conditions, unit.seed, loop.create_future(), on_step))

@@ -70,12 +70,14 @@ class Job:
         picture: the decoded image.
         example: what the refiner gets; its mask is None where there are regions.
         regions: where to edit; empty = the whole frame.
+        cut: an instruction that is too long is cut as in training, not refused.
     """
 
     options: RefineOptions
     picture: Picture
     example: Example
     regions: tuple[Region, ...] = field(default=())
+    cut: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:

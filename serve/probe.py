@@ -63,7 +63,8 @@ class Probe:
         """The request that an example stands for."""
         example = self.examples[index]
         assert example.image is not None
-        return Job(RefineOptions(instruction=example.instruction), Picture(example.image, "PNG"), example)
+        options = RefineOptions(instruction=example.instruction)
+        return Job(options, Picture(example.image, "PNG"), example, cut=True)
 
     def score(self, index: int, made: Sequence[np.ndarray], *, crops: Sequence[Box], focus: FocusConfig) -> float:
         """Score of what a policy made of an example; NaN where no reward applies or the output is not finite.

@@ -90,7 +90,7 @@ async def carry_out(job: Job, version: ServedVersion, backend: Backend, tell: Te
     """
     focus, sampler = focus_of(version, job.options), sampler_of(version, job.options)
     pieces = await in_thread(focus.cut_out, job.example, job.regions)
-    units = [Unit(piece.view, seed) for seed in job.seeds for piece in pieces]
+    units = [Unit(piece.view, seed, job.cut) for seed in job.seeds for piece in pieces]
     if tell is not None:
         tell("accepted", {"steps": sampler.num_steps, "regions": _regions(pieces)})
     on_unit = None if tell is None else _Progress(tell, pieces, len(job.seeds), sampler.num_steps, job.options.previews)

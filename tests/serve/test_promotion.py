@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from burnish.policies.snapshot import ADAPTER_FILE
+from burnish.policies.tiny import TinyPolicy
 from burnish.serve.probe import Probe
 from burnish.serve.refusal import unavailable
 
@@ -34,6 +35,20 @@ def test_the_canary_is_scored_by_the_runs_gold_rewards_and_a_worse_one_is_refuse
     assert "is worse than 0" in error["message"]
     assert kit.version_of(client) == "tuned@2"
     assert [(entry["event"], entry["version"]) for entry in kit.events(directory)] == [("promoted", 2), ("refused", 3)]
+
+
+def test_a_request_that_would_be_cut_is_refused_and_a_canary_example_is_cut_as_in_training(
+    kit, client, promote, monkeypatch
+):
+    monkeypatch.setattr(TinyPolicy, "prompt_tokens", lambda self, text: (1 + len(text), 1), raising=False)
+    reply = client.post("/v1/refine", json=kit.body(instruction="sharpen"))
+    (problem,) = reply.json()["error"]["problems"]
+    assert reply.status_code == 422
+    assert problem == {"field": "instruction", "got": "8 tokens", "allowed": "at most 1", "hint": "shorten it"}
+    examples = client.door.service.promoter._probe.examples
+    assert examples and all(example.instruction for example in examples)
+    assert promote("good").status_code == 200
+    assert client.post("/v1/refine", json=kit.body(instruction="")).status_code == 200
 
 
 class Watching:
