@@ -39,9 +39,9 @@ def processes_of(pid):
         except (OSError, IndexError):
             continue
         found.append((int(path.name), parent, name))
-    family = {pid}
-    for _ in range(5):
-        family |= {p for p, parent, _ in found if parent in family}
+    family, grown = set(), {pid}
+    while family < grown:  # however deep: who dies hands its children over to a grandparent
+        family, grown = grown, grown | {p for p, parent, _ in found if parent in grown}
     return [(p, name) for p, _, name in found if p in family and p != pid]
 
 
