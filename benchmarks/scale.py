@@ -6,8 +6,12 @@ The executor's own submit, wait and get are timed, with a summary and a group ha
 that hands on `rate` groups a second keeps at most rate x seconds workers busy, so efficiency is held against
 min(1, rate x seconds / workers), with the rate measured here on work that takes no time. It is counted from
 when every worker has had one group until only one for each is left, so without the start and the end, when workers wait
-for their first group and for nothing. What Ray itself takes on the machine is measured beside it: a driver that only
-sleeps, and a call of two results without the executor, made alone.
+for their first group and for nothing.
+
+A group's CPU is given twice: all that the driver's process took, and that without what an idle Ray driver takes in the
+same time, measured right before each row. The first says what a machine needs, the second what a group costs: where
+three groups come a second, most of the first is Ray's own threads, which work whether groups come or not. A call of two
+results without the executor, made alone, stands beside it.
 """
 
 from __future__ import annotations
@@ -54,12 +58,22 @@ def host_actors() -> list[Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Groups done, the driver's process seconds; groups and wall seconds without the first and last round."""
+    """Groups done, process and wall seconds; groups and wall seconds without the first and last round."""
 
     groups: int
     cpu: float
+    elapsed: float
     steady: int
     wall: float
+
+    @property
+    def cpu_ms(self) -> float:
+        """Process milliseconds a group."""
+        return self.cpu / self.groups * 1e3
+
+    def added_ms(self, idle: float) -> float:
+        """Process milliseconds a group beyond what an idle driver takes: `idle` ms a second."""
+        return self.cpu_ms - idle * self.elapsed / self.groups
 
     @property
     def rate(self) -> float:
@@ -77,7 +91,7 @@ def drive(actors: list[Any], *, workers: int, seconds: float, groups: int) -> Me
 
     executor = RayExecutor(make=make)
     executor.start(Role("rollout", lambda rank, world: None, count=workers))
-    cpu, first, last = time.process_time(), 0.0, 0.0
+    cpu, start, first, last = time.process_time(), time.perf_counter(), 0.0, 0.0
     waiting = {}
     for index in range(min(workers, groups)):
         waiting |= dict.fromkeys(executor.submit("rollout", "sample", 0, index, VERSION, seconds, returns=2)[:1], index)
@@ -95,22 +109,26 @@ def drive(actors: list[Any], *, workers: int, seconds: float, groups: int) -> Me
             (summary, _) = executor.submit("rollout", "sample", 0, sent, VERSION, seconds, returns=2)
             waiting[summary] = sent
             sent += 1
-    return Measured(done, time.process_time() - cpu, groups - 2 * workers, last - first)
+    return Measured(done, time.process_time() - cpu, time.perf_counter() - start, groups - 2 * workers, last - first)
 
 
-def bare(actors: list[Any], *, idle: float = 5.0, calls: int = 300) -> tuple[float, float]:
-    """CPU ms of Ray's own: a second of a driver that only sleeps, and one call made alone."""
+def idle_ms(seconds: float = 5.0) -> float:
+    """CPU ms a second of a Ray driver that only sleeps."""
+    start = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - start) / seconds * 1e3
+
+
+def alone_ms(actors: list[Any], *, calls: int = 300) -> float:
+    """CPU ms of a call without the executor, made alone."""
     import ray
 
-    start = time.process_time()
-    time.sleep(idle)
-    slept = time.process_time() - start
     start = time.process_time()
     for index in range(calls):
         summary, _ = actors[0].call.options(num_returns=2).remote("sample", 0, index, VERSION, 0.0)
         ray.wait([summary], num_returns=1, fetch_local=False)
         ray.get(summary)
-    return slept / idle * 1e3, (time.process_time() - start) / calls * 1e3
+    return (time.process_time() - start) / calls * 1e3
 
 
 def main() -> int:
@@ -127,26 +145,31 @@ def main() -> int:
         actors = host_actors()
         drive(actors, workers=64, seconds=0.0, groups=256)
         floor = drive(actors, workers=64, seconds=0.0, groups=2000)
-        idle, alone = bare(actors)
         page.say(
-            f"Groups that take no time: {floor.rate:.0f} a second, {floor.cpu / floor.groups * 1e3:.2f} ms CPU each.",
-            f"Ray by itself: {idle:.1f} ms CPU a second of an idle driver, {alone:.2f} ms a call made alone.",
+            f"Groups that take no time: {floor.rate:.0f} a second, {floor.cpu_ms:.2f} ms CPU each.",
+            f"A call of Ray's made alone: {alone_ms(actors):.2f} ms CPU.",
             "",
         )
-        rows, at_512, dearest = [], 0.0, 0.0
+        rows, at_512, full, dearest = [], 0.0, 0.0, 0.0
         for seconds in (1.0, 5.0):
             for workers in given.workers:
+                idle = idle_ms()
                 found = drive(actors, workers=workers, seconds=seconds, groups=given.rounds * workers)
-                efficiency = found.rate * seconds / workers
-                bound, driver = min(1.0, floor.rate * seconds / workers), found.cpu / found.groups * 1e3
-                dearest = max(dearest, driver)
-                at_512 = efficiency if (workers, seconds) == (512, 5.0) else at_512
-                rows.append([f"{workers}", f"{seconds:g} s", f"{efficiency:.3f}", f"{bound:.3f}", f"{driver:.2f} ms"])
-    page.table(
-        ["workers", "a group takes", "efficiency", "min(1, rate x seconds / workers)", "driver CPU a group"], rows
-    )
+                efficiency, bound = found.rate * seconds / workers, min(1.0, floor.rate * seconds / workers)
+                dearest = max(dearest, found.added_ms(idle))
+                if (workers, seconds) == (512, 5.0):
+                    at_512, full = efficiency, found.cpu_ms
+                costs = [f"{cost:.2f} ms" for cost in (idle, found.cpu_ms, found.added_ms(idle))]
+                rows.append([f"{workers}", f"{seconds:g} s", f"{efficiency:.3f}", f"{bound:.3f}", *costs])
+    heads = ["workers", "a group takes", "efficiency", "min(1, rate x seconds / workers)"]
+    page.table([*heads, "idle driver, a second", "driver CPU a group", "without the idle driver's"], rows)
     page.verdict(f"512 workers of 5 s at {BAR} or better", at_512 >= BAR if at_512 else None, f"{at_512:.3f}")
-    page.verdict(f"driver CPU a group <= {DRIVER_MS:g} ms", dearest <= DRIVER_MS, f"at most {dearest:.2f} ms")
+    page.verdict(
+        f"their driver at <= {DRIVER_MS:g} ms CPU a group", full <= DRIVER_MS if full else None, f"{full:.2f} ms"
+    )
+    page.verdict(
+        f"CPU that a group adds, everywhere, <= {DRIVER_MS:g} ms", dearest <= DRIVER_MS, f"at most {dearest:.2f} ms"
+    )
     return page.close(given.markdown)
 
 
