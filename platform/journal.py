@@ -62,14 +62,13 @@ class Journal:
             raise InfrastructureError(f"could not write {self.path}: {error}") from error
 
     def tail(self, offset: int = 0) -> list[dict[str, Any]]:
-        """Entries after a committed offset, oldest first; a torn last line is left out.
+        """Entries after a committed offset, oldest first; a torn last line is left out. What is before it is not read.
 
         Raises:
             CheckpointError: the offset is not at the start of a line, or a whole line is not JSON, naming it.
         """
-        raw = self._checked(offset)
         entries = []
-        for number, line in enumerate(raw[offset:].splitlines()):
+        for number, line in enumerate(self._read(offset, self._checked(offset)).splitlines()):
             try:
                 entries.append(json.loads(line))
             except ValueError as error:
@@ -84,11 +83,11 @@ class Journal:
             CheckpointError: the file is shorter than the offset, or the offset is inside a line.
             InfrastructureError: the disk refused; nothing is forgotten.
         """
-        whole = self._checked(offset)
+        self._checked(offset)
         self.close()
         if keep:
             try:
-                write_text(self.path, (whole[:offset] + b"".join(map(encode, keep))).decode())
+                write_text(self.path, (self._read(0, offset) + b"".join(map(encode, keep))).decode())
             except OSError as error:
                 raise InfrastructureError(f"could not write {self.path}: {error}") from error
         elif self.path.exists():
@@ -129,13 +128,20 @@ class Journal:
             os.fsync(self._handle)
         return start + len(line)
 
-    def _checked(self, offset: int) -> bytes:
-        raw = self.path.read_bytes() if self.path.exists() else b""
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if not 0 <= offset <= len(whole) or (offset and whole[offset - 1 : offset] != b"\n"):
-            allowed = f"the start of a line, at most {len(whole)}"
+    def _checked(self, offset: int) -> int:
+        """Bytes of whole lines, where `offset` is the start of one."""
+        whole = whole_bytes(self.path)
+        if not 0 <= offset <= whole or (offset and self._read(offset - 1, offset) != b"\n"):
+            allowed = f"the start of a line, at most {whole}"
             raise CheckpointError("journal does not fit", [Problem(str(self.path), f"offset {offset}", allowed)])
         return whole
+
+    def _read(self, start: int, end: int) -> bytes:
+        if start == end:  # perhaps there is no file yet
+            return b""
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            return stream.read(end - start)
 
 
 class MetricsLog(Journal):

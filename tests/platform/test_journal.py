@@ -1,5 +1,6 @@
 import math
 import os
+import tracemalloc
 
 import pytest
 
@@ -44,6 +45,19 @@ def test_an_offset_that_fits_no_line_is_refused(tmp_path, offset):
         journal.tail(offset)
     with pytest.raises(CheckpointError):
         journal.truncate(offset)
+
+
+def test_a_tail_reads_nothing_of_what_is_before_it(tmp_path):
+    path = tmp_path / "long"
+    path.write_bytes(b"")
+    os.truncate(path, gigabyte := 1 << 30)  # a hole: it takes no disk, and reading it a gigabyte
+    with path.open("ab") as stream:
+        stream.write(b"\n")
+    Journal(path).append({"i": 1})
+    tracemalloc.start()
+    assert Journal(path).tail(gigabyte + 1) == [{"i": 1}]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
