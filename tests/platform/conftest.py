@@ -109,6 +109,17 @@ class Child:
         """summary.json of that run."""
         return json.loads((self.run.path / "summary.json").read_text())
 
+    @property
+    def longest(self) -> float:
+        """Seconds that the run's longest iteration of GRPO cost, with what came before it; printed with the others."""
+        lines = (self.run.path / "trace.json").read_text().splitlines()[1:]
+        spans = [json.loads(line.rstrip(",")) for line in lines]
+        done = [(s["ts"], s["ts"] + s["dur"]) for s in spans if (s["name"], s.get("cat")) == ("iteration", "grpo")]
+        since = [done[0][0], *(end for _, end in done)]
+        taken = [(end - start) / 1e6 for start, (_, end) in zip(since, done, strict=False)]
+        print(f"iterations took {', '.join(f'{seconds:.1f}' for seconds in taken)} s")
+        return max(taken)
+
 
 @pytest.fixture(scope="session")
 def forks() -> Any:

@@ -182,7 +182,9 @@ def test_a_hung_actor_is_replaced_after_its_deadline(make, tmp_path, count):
     executor.broadcast("w", "load", 100)
     pids, started = executor.pids("w"), time.monotonic()
     assert value(executor, "once", "hang", 1) == 101
-    assert 20.0 <= time.monotonic() - started < 45
+    waited = time.monotonic() - started
+    print(f"answered {waited:.1f} s after the call, deadline 20 s")
+    assert 20.0 <= waited < 45
     assert set(executor.pids("w")) != set(pids) and executor.resent >= 1
     executor.close()
 

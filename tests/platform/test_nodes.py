@@ -110,7 +110,9 @@ def test_a_node_killed_one_added_and_one_drained_cost_time_and_no_byte(burnish, 
     add(cluster)
     wait_for(child, lambda: "a rollout worker is ready: 2 at work" in child.text)
     drain(cluster, first)
+    drained = time.monotonic()
     wait_for(child, lambda: "stand on nodes that will go" in child.text, 20)
+    print(f"a drain was obeyed {time.monotonic() - drained:.1f} s after the command had returned")
     assert child.wait(400) == 0, child.text
     alone = burnish("smoke", *LONGER, runs=tmp_path / "alone")
     assert alone.wait(400) == 0, alone.text

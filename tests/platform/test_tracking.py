@@ -87,7 +87,9 @@ def test_a_server_that_hangs_does_not_hold_up_training(tmp_path, server):
     for step in range(50):
         t.log("grpo", step, {"a": 1.0})
     t.close()
-    assert time.monotonic() - start < 2.0
+    taken = time.monotonic() - start
+    print(f"50 steps queued beside a server that hangs: {taken:.2f} s")
+    assert taken < 2.0
     release.set()
 
 

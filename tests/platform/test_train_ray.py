@@ -78,7 +78,7 @@ def test_a_killed_pool_actor_costs_a_call_and_no_byte(burnish, digest, smoke, po
     child = burnish("smoke", executor="ray", fail_point=point)
     assert finished(child)["state_digest"] == digest
     assert child.summary["counts"] | {"resent": 0} == {"groups": 16, "samples": 128, "resent": 0, "missing_scores": 0}
-    assert child.summary["counts"]["resent"] >= 1
+    assert child.summary["counts"]["resent"] >= 1 and child.longest < 45
     assert (child.run.path / "journal.jsonl").read_bytes() == (smoke.path / "journal.jsonl").read_bytes()
 
 
@@ -87,7 +87,7 @@ def test_a_killed_pool_actor_costs_a_call_and_no_byte(burnish, digest, smoke, po
 def test_a_killed_learner_is_rebuilt_from_the_last_commit(burnish, digest, point):
     child = burnish("smoke", executor="ray", fail_point=point)
     assert finished(child)["state_digest"] == digest
-    assert "a learner worker was lost" in child.text
+    assert "a learner worker was lost" in child.text and child.longest < 60
     assert child.summary["iterations"] == 4
 
 
