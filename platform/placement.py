@@ -22,6 +22,7 @@ from burnish.data.errors import ConfigError, InfrastructureError
 from burnish.platform.console import note
 from burnish.platform.executor import Executor, Role
 from burnish.platform.feasibility import shortfall
+from burnish.platform.sections import ClusterConfig
 
 _FLAGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -38,6 +39,9 @@ JOIN_SECONDS = 120.0
 """How long joining a cluster may take: against a head that is half dead Ray itself waits for ever."""
 GONE_SECONDS = 10.0
 """How long the processes of a Ray of our own may take to end by themselves."""
+LOOK_SECONDS, TELL_SECONDS = 1.0, 20.0
+"""Between two looks at the nodes of a cluster that is not whole yet, and between two tellings of it."""
+USUAL = ClusterConfig()
 SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 
@@ -64,7 +68,7 @@ def num_cpus(roles: Sequence[Role]) -> int:
 
 
 @contextmanager
-def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[None]:
+def local_ray(roles: Sequence[Role], cluster: ClusterConfig = USUAL) -> Iterator[None]:
     """A Ray for the length of a run: a cluster's where RAY_ADDRESS is set, else one of our own.
 
     An already initialised one is used and left alone.
@@ -86,7 +90,7 @@ def local_ray(roles: Sequence[Role], *, autoscaled: bool = False) -> Iterator[No
     else:
         _join(address)
     try:
-        require_places(roles, autoscaled=autoscaled)
+        require_places(roles, cluster if address != "local" else USUAL)
         yield
     finally:
         started = set(psutil.Process().children(recursive=True)) - set(others)
@@ -101,18 +105,30 @@ def _wait_until_gone(started: Sequence[psutil.Process]) -> None:
             process.kill()
 
 
-def require_places(roles: Sequence[Role], *, autoscaled: bool = False) -> None:
+def require_places(roles: Sequence[Role], cluster: ClusterConfig) -> None:
     """Refuse roles that the cluster, or this machine, can never hold, before anything is asked of it.
+
+    Nodes that a launcher has not started yet are waited for where the recipe says so, and the wait is told.
 
     Raises:
         ConfigError: what is missing, role by role.
     """
+    deadline, told = time.monotonic() + cluster.wait_for_nodes, -TELL_SECONDS
+    while problems := shortfall(roles, _nodes(), growing=cluster.autoscaled):
+        now = time.monotonic()
+        if now >= deadline:
+            raise ConfigError("the cluster cannot hold these roles", problems)
+        if now - told >= TELL_SECONDS:
+            told = now
+            for problem in problems:
+                note(f"waiting for nodes, {deadline - now:.0f} s at most: {problem}")
+        time.sleep(min(LOOK_SECONDS, deadline - now))
+
+
+def _nodes() -> list[dict[str, float]]:
     import ray
 
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    problems = shortfall(roles, nodes, growing=autoscaled)
-    if problems:
-        raise ConfigError("the cluster cannot hold these roles", problems)
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def _join(address: str) -> None:
@@ -161,14 +177,13 @@ def _start(cpus: int) -> None:
 
 
 @contextmanager
-def executor(kind: str, roles: Sequence[Role], *, budget: int = 64, autoscaled: bool = False) -> Iterator[Executor]:
+def executor(kind: str, roles: Sequence[Role], cluster: ClusterConfig = USUAL) -> Iterator[Executor]:
     """The executor a run was asked for, its roles started; closed on the way out.
 
     Args:
         kind: "local" or "ray".
         roles: what it runs.
-        budget: calls that may be sent again before the run stops.
-        autoscaled: the cluster adds nodes when they are asked for.
+        cluster: what the run puts up with, and whether nodes are yet to come.
     """
     if kind == "local":
         from burnish.platform.local import LocalExecutor
@@ -176,10 +191,10 @@ def executor(kind: str, roles: Sequence[Role], *, budget: int = 64, autoscaled: 
         chosen: Executor = LocalExecutor()
         yield from _serve(chosen, roles)
         return
-    with local_ray(roles, autoscaled=autoscaled):
+    with local_ray(roles, cluster):
         from burnish.platform.cluster import RayExecutor
 
-        yield from _serve(RayExecutor(budget=budget), roles)
+        yield from _serve(RayExecutor(budget=cluster.resend_budget), roles)
 
 
 def _serve(chosen: Executor, roles: Sequence[Role]) -> Iterator[Executor]:

@@ -114,3 +114,10 @@ class ClusterConfig(BaseModel):
         description="the cluster adds nodes when they are asked for: roles that find no place yet are waited for, and "
         "only a kind of resource that no node has is refused",
     )
+    wait_for_nodes: float = Field(
+        default=0.0,
+        description="seconds that a run which joins a cluster waits for nodes that its roles need and that have not "
+        "joined yet: a launcher starts them after the head; 0 = refused at once",
+        ge=0,
+        allow_inf_nan=False,
+    )

@@ -64,8 +64,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         try:
             wanted, desk = roles(recipe, options.seed, run.path, options.executor), _desk(run)
             workforce = Workforce(console.line)
-            limits = {"budget": recipe.cluster.resend_budget, "autoscaled": recipe.cluster.autoscaled}
-            with _control(recipe, run, desk, workforce), executor(options.executor, wanted, **limits) as chosen:
+            with _control(recipe, run, desk, workforce), executor(options.executor, wanted, recipe.cluster) as chosen:
                 pools = _pools(recipe, options.executor, chosen)
                 outside = (console, interrupted, pools, desk, workforce, mirror)
                 context = Context(run, recipe, chosen, source, tracker, *outside)

@@ -40,6 +40,8 @@ def ray_up_problems(document: Document) -> Iterator[Problem]:
             yield from image_problems(f"{section}.{name}", mapping(tree, section)[name])
     yield from _node_types(tree)
     yield from _commands(tree)
+    if mapping(tree, "provider").get("type") == "aws":
+        yield from _defaults_of_aws(tree)
 
 
 def _node_types(tree: Mapping[str, Any]) -> Iterator[Problem]:
@@ -64,6 +66,17 @@ def _node_types(tree: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("max_workers", str(most), f">= {asked}, the sum of min_workers")
     for role in (r for r in ROLES if offered & set(ROLES) and r not in offered):
         yield Problem("available_node_types", f"no node with resources.{role}", f"a node type that offers {role}")
+
+
+def _defaults_of_aws(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """What Ray puts in by itself where nothing is said."""
+    for name, node in mapping(tree, "available_node_types").items():
+        if isinstance(node, Mapping) and "ImageId" not in mapping(node, "node_config"):
+            field = f"available_node_types.{name}.node_config.ImageId"
+            yield Problem(field, "nothing", "ami-…", "Ray takes an image of its own choice, with a driver of 2022")
+    for part in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
+        if part not in tree:
+            yield Problem(part, "nothing", "[] or commands", "Ray's own for AWS install packages beside the image's")
 
 
 def _commands(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -88,6 +88,14 @@ def _needed(given: dict[str, str], body: str) -> Iterator[Problem]:
         yield Problem("#SBATCH --signal", repr(given.get("signal", "nothing")), "B:USR1@300", hint)
     elif not re.search(rf"^\s*trap\s.*\b{signal[1]}\b", body, re.MULTILINE):
         yield Problem("trap", f"no trap of {signal[1]}", f"trap … {signal[1]}", "the signal would end the script")
+    if "no-kill" not in given:
+        yield Problem("#SBATCH", "no --no-kill", "--no-kill", "Slurm ends the job with its first lost node otherwise")
+    steps = re.findall(r"^\s*srun\b.*", body.replace("\\\n", " "), re.MULTILINE)
+    for step in (step for step in steps if "ray start" in step and "--cpus-per-task" not in step):
+        yield Problem("srun", step.strip()[:60], "--cpus-per-task=…", "srun takes no such option from the directives")
+    if steps and "burnish train" in body and "--cluster.wait_for_nodes" not in body:
+        hint = "the run is refused where it starts before the nodes have joined"
+        yield Problem("burnish train", "no --cluster.wait_for_nodes", "--cluster.wait_for_nodes SECONDS", hint)
     for text, allowed, hint in (
         ("RAY_AUTH_MODE=token", "export RAY_AUTH_MODE=token", "every user of the cluster could run commands as you"),
         ("umask 077", "umask 077 before the token is made", "others could read the token"),

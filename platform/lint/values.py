@@ -39,6 +39,7 @@ VALUES: dict[str, Value] = {
     "BURNISH_CLIENT_NAMESPACE": Value(_NAMESPACE, "name of the namespace from which the server is called"),
     "BURNISH_HOST": Value(r"[a-zA-Z0-9.-]+(:\d+)?", "host name, with its port where it is not the usual one"),
     "BURNISH_REGION": Value(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region"),
+    "BURNISH_AMI": Value(r"ami-[0-9a-f]+", "id of a machine image"),
     "BURNISH_FILE_SYSTEM": Value(r"fs-[0-9a-f]+", "id of an EFS file system"),
     "BURNISH_SECURITY_GROUP": Value(r"sg-[0-9a-f]+", "id of a security group"),
 }

@@ -19,6 +19,7 @@ def values() -> dict[str, str]:
         "BURNISH_CLIENT_NAMESPACE": "ingress",
         "BURNISH_HOST": "refine.example.com",
         "BURNISH_REGION": "eu-central-1",
+        "BURNISH_AMI": "ami-0123456789abcdef0",
         "BURNISH_FILE_SYSTEM": "fs-0123456789abcdef0",
         "BURNISH_SECURITY_GROUP": "sg-0123456789abcdef0",
     }
