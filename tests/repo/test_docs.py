@@ -17,7 +17,7 @@ from burnish.platform.overrides import split_overrides
 from burnish.platform.validation import validate
 
 LANGUAGES = {"bash", "python", "yaml", "json", "jsonl", "text"}
-PROGRAMS = {"burnish", "cat", "cd", "export", "git", "kill", "make", "pip", "pytest", "python", "ray", "tail", "umask", "uv"}
+PROGRAMS = set("burnish cat cd export git kill make pip pytest python ray tail umask uv".split())
 WRAPPERS = (["uv", "run"], ["pip", "install", "uv", "&&", "uv", "run"])
 
 
