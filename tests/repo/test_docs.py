@@ -17,7 +17,8 @@ from burnish.platform.overrides import split_overrides
 from burnish.platform.validation import validate
 
 LANGUAGES = {"bash", "python", "yaml", "json", "jsonl", "text"}
-PROGRAMS = set("burnish cat cd export git kill make pip pytest python ray tail umask uv".split())
+_PROGRAMS = "burnish cat cd export git kill make pip pytest python ray tail umask uv"
+PROGRAMS = frozenset(_PROGRAMS.split())
 WRAPPERS = (["uv", "run"], ["pip", "install", "uv", "&&", "uv", "run"])
 
 
