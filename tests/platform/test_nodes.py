@@ -100,6 +100,16 @@ def test_roles_that_no_node_can_hold_are_refused_in_seconds(burnish, nodes):
     assert "rollouts.workers: got 3 x" in child.text and "'role_rollout': 2" in child.text
 
 
+def test_a_run_waits_for_a_node_that_joins_late(burnish, smoke_digest, nodes):
+    more = ("--rollouts.workers", "3", "--cluster.wait_for_nodes", "120")
+    child = burnish("smoke", *PLACES, *more, executor="ray", RAY_ADDRESS=nodes[0].address)
+    wait_for(child, lambda: "waiting for nodes, 120 s at most: rollouts.workers" in child.text)
+    late = add(nodes[0])
+    assert child.wait(400) == 0, child.text
+    assert child.summary["state_digest"] == smoke_digest
+    nodes[0].remove_node(late)
+
+
 def test_a_node_killed_one_added_and_one_drained_cost_time_and_no_byte(burnish, nodes, tmp_path):
     cluster, (first, second) = nodes
     child = burnish("smoke", *LONGER, *PLACES, executor="ray", RAY_ADDRESS=cluster.address)
