@@ -51,7 +51,7 @@ def watched(child, seconds=1200.0):
         done = sum(len(p.read_bytes().splitlines()) for p in child.runs.root.glob("*/metrics.jsonl"))
         size = resident(child.process.pid)
         if done > 1 and size:
-            sizes[done] = size
+            sizes.setdefault(done, size)  # not what the report takes after the last one
         time.sleep(0.2)
     return child.wait(5), sizes
 
