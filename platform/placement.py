@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 
@@ -83,6 +84,7 @@ def local_ray(roles: Sequence[Role], cluster: ClusterConfig = USUAL) -> Iterator
     if ray.is_initialized():
         yield
         return
+    _reports_to_stderr()
     address = os.environ.get(ADDRESS, "local")
     others = psutil.Process().children(recursive=True)
     if address == "local":
@@ -96,6 +98,23 @@ def local_ray(roles: Sequence[Role], cluster: ClusterConfig = USUAL) -> Iterator
         started = set(psutil.Process().children(recursive=True)) - set(others)
         ray.shutdown()
         _wait_until_gone(list(started))
+
+
+def _reports_to_stderr() -> None:
+    """Send what Ray's daemons report to standard error: Ray prints it, amid the lines of `--json`, to standard output.
+
+    Ray has no public call for it; without the private one its reports stay where they were.
+    """
+    from ray._private import worker
+
+    show = getattr(worker, "print_to_stdstream", None)
+    if show is None or getattr(show, "__name__", "") == "to_stderr":
+        return
+
+    def to_stderr(data: dict[str, Any], *args: Any, **options: Any) -> None:
+        show({**data, "is_err": True}, *args, **options)
+
+    worker.print_to_stdstream = to_stderr
 
 
 def _wait_until_gone(started: Sequence[psutil.Process]) -> None:

@@ -169,4 +169,7 @@ def fakes() -> ModuleType:
 def cluster() -> Iterator[None]:
     """The session's one local Ray, with places for the actors of every test."""
     with local_ray([Role("any", lambda rank, world: None, count=8)]):
+        from ray._private import worker
+
+        worker.print_to_stdstream = lambda *args, **options: None  # it would stand in what a later test captures
         yield

@@ -39,6 +39,17 @@ def test_what_the_user_set_is_kept():
     assert environ["RAY_USAGE_STATS_ENABLED"] == "1" and "RAY_AUTH_TOKEN" not in environ
 
 
+def test_reports_of_rays_daemons_do_not_stand_in_the_output_of_a_command(monkeypatch):
+    from ray._private import worker
+
+    shown = []
+    monkeypatch.setattr(worker, "print_to_stdstream", lambda data, ignore_prefix: shown.append(data))
+    for _ in range(2):
+        placement._reports_to_stderr()
+    worker.print_to_stdstream({"lines": ["a worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert shown == [{"lines": ["a worker died"], "pid": "raylet", "is_err": True}]
+
+
 @pytest.fixture
 def joining(monkeypatch):
     """Nodes of a cluster at each look at it; returns the seconds that were slept between looks."""
