@@ -43,6 +43,7 @@ GONE_SECONDS = 10.0
 LOOK_SECONDS, TELL_SECONDS = 1.0, 20.0
 """Between two looks at the nodes of a cluster that is not whole yet, and between two tellings of it."""
 USUAL = ClusterConfig()
+"""What a run puts up with where no recipe says otherwise."""
 SPARE = 8
 """Logical CPUs kept for rewards that are loaded beside a run."""
 

@@ -73,7 +73,7 @@ def _defaults_of_aws(tree: Mapping[str, Any]) -> Iterator[Problem]:
     for name, node in mapping(tree, "available_node_types").items():
         if isinstance(node, Mapping) and "ImageId" not in mapping(node, "node_config"):
             field = f"available_node_types.{name}.node_config.ImageId"
-            yield Problem(field, "nothing", "ami-…", "Ray takes an image of its own choice, with a driver of 2022")
+            yield Problem(field, "nothing", "ami-…", "Ray takes an image of its own, perhaps too old for torch")
     for part in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
         if part not in tree:
             yield Problem(part, "nothing", "[] or commands", "Ray's own for AWS install packages beside the image's")
